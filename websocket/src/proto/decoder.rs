@@ -1,0 +1,554 @@
+//! Bytes to events: frames are parsed, unmasked, judged and joined to messages.
+
+use super::frame::FirstByte;
+use super::mask::rotated;
+use super::utf8::valid_prefix;
+use super::{
+    CloseFrame, FrameHeader, Limits, MAX_HEADER, Message, OpCode, ProtocolError, Utf8Error,
+    Utf8Validator, apply_mask, parse_close_payload,
+};
+
+/// From how many missing bytes on [`Decoder::payload_sink`] is worth a read of its own: 16 KiB. Below,
+/// the copy out of a shared read buffer is cheaper than the extra system call.
+pub const DIRECT_READ_MIN: usize = 16 << 10;
+
+/// Which side of the connection this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Every frame of the peer must be masked (RFC 6455, 5.1).
+    Server,
+    /// No frame of the peer may be masked (RFC 6455, 5.1).
+    Client,
+}
+
+/// What the peer said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A whole message.
+    Message(Message),
+    /// A ping; a pong with the same payload is due.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong(Vec<u8>),
+    /// The close frame. Nothing after it counts (RFC 6455, 1.4): later input is dropped.
+    Close(Option<CloseFrame>),
+}
+
+/// Where payload may be read to directly: see [`Decoder::payload_sink`].
+#[derive(Debug)]
+pub struct PayloadSink<'a> {
+    /// The message under assembly. Bytes may be appended, as they came from the wire, and nothing else
+    /// changed. It has spare capacity.
+    pub buffer: &'a mut Vec<u8>,
+    /// How many bytes of the frame are missing: the most that may be appended.
+    pub remaining: usize,
+}
+
+/// Turns received bytes into [`Event`]s. Between messages it owns no heap memory.
+///
+/// What it holds of a message grows with the bytes that have arrived, never with what a header
+/// announces. Text is validated as it arrives, so that a bad byte ends the connection at once (RFC 6455,
+/// 8.1), and never twice.
+///
+/// After an error it is of no more use: it drops what it holds and repeats the error.
+#[derive(Debug)]
+pub struct Decoder {
+    role: Role,
+    limits: Limits,
+    stage: Stage,
+    /// The start of an unfinished header: `head_len` bytes, fewer than [`MAX_HEADER`].
+    head: [u8; MAX_HEADER],
+    head_len: u8,
+    /// The frame whose payload is under way. Has a meaning in [`Stage::Payload`] only.
+    frame: Frame,
+    /// The data message under assembly, over frames and between them.
+    assembly: Assembly,
+    /// The part of a text that is not in `assembly` yet: at most three bytes.
+    utf8: Utf8Validator,
+    /// The payload of an unfinished control frame, at most 125 bytes.
+    control: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Header,
+    Payload,
+    Closed,
+    Failed(ProtocolError),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    remaining: usize,
+    /// Rotated to the next byte; all zero, which changes nothing, for an unmasked frame.
+    key: [u8; 4],
+    opcode: OpCode,
+    fin: bool,
+}
+
+#[derive(Debug, Default)]
+enum Assembly {
+    #[default]
+    None,
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Decoder {
+    /// A decoder for the frames of the peer, `role` being this side.
+    pub fn new(role: Role, limits: Limits) -> Decoder {
+        Decoder {
+            role,
+            limits,
+            stage: Stage::Header,
+            head: [0; MAX_HEADER],
+            head_len: 0,
+            frame: Frame {
+                remaining: 0,
+                key: [0; 4],
+                opcode: OpCode::Continuation,
+                fin: true,
+            },
+            assembly: Assembly::None,
+            utf8: Utf8Validator::new(),
+            control: Vec::new(),
+        }
+    }
+
+    /// Takes bytes from the front of `input`, unmasking them in place, up to the end of the first
+    /// event. Returns how many it took, and the event.
+    ///
+    /// Without an event, and with an error, all of `input` is taken: an unfinished header or payload is
+    /// kept inside. With an event, call again with the rest.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol or passed a limit. Every later call gives the same error.
+    #[inline]
+    pub fn decode(&mut self, input: &mut [u8]) -> (usize, Result<Option<Event>, ProtocolError>) {
+        let mut at = 0;
+        match self.advance(input, &mut at) {
+            Ok(Some(event)) => (at, Ok(Some(event))),
+            Ok(None) => (input.len(), Ok(None)),
+            Err(error) => (input.len(), Err(self.fail(error))),
+        }
+    }
+
+    /// While a large binary frame is under way: the message's own buffer, so that the rest can be read
+    /// from the transport to where it belongs. `None` at any other time, for text (which is validated
+    /// as it comes), and when less than [`DIRECT_READ_MIN`] bytes are missing: use
+    /// [`decode`](Decoder::decode) then.
+    ///
+    /// It reserves memory for at least [`DIRECT_READ_MIN`] bytes; ask for it when there is something to
+    /// read, not before. After appending call [`sink_filled`](Decoder::sink_filled).
+    pub fn payload_sink(&mut self) -> Option<PayloadSink<'_>> {
+        let remaining = self.frame.remaining;
+        if !matches!(self.stage, Stage::Payload)
+            || self.frame.opcode.is_control()
+            || remaining < DIRECT_READ_MIN
+        {
+            return None;
+        }
+        let growth = self.growth(DIRECT_READ_MIN);
+        let Assembly::Binary(buffer) = &mut self.assembly else {
+            return None;
+        };
+        // Without memory `decode` reports the error.
+        buffer.try_reserve_exact(growth).ok()?;
+        Some(PayloadSink { buffer, remaining })
+    }
+
+    /// Tells that `n` bytes were appended to the buffer of [`payload_sink`](Decoder::payload_sink);
+    /// returns the event if they complete the message.
+    ///
+    /// # Errors
+    ///
+    /// After an error, the same error.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is more than was missing, or if no sink was to be had.
+    pub fn sink_filled(&mut self, n: usize) -> Result<Option<Event>, ProtocolError> {
+        if let Stage::Failed(error) = self.stage {
+            return Err(error);
+        }
+        if n == 0 {
+            return Ok(None);
+        }
+        let Assembly::Binary(buffer) = &mut self.assembly else {
+            panic!("sink_filled({n}) without a payload sink");
+        };
+        assert!(
+            matches!(self.stage, Stage::Payload)
+                && !self.frame.opcode.is_control()
+                && n <= self.frame.remaining.min(buffer.len()),
+            "sink_filled({n}) for more bytes than the payload sink took"
+        );
+        let start = buffer.len() - n;
+        self.frame.unmask(&mut buffer[start..]);
+        if self.frame.remaining > 0 {
+            return Ok(None);
+        }
+        self.finish_frame().map_err(|error| self.fail(error))
+    }
+
+    /// True between messages with nothing kept, not even a part of a header: the decoder then owns no
+    /// heap memory and the next byte starts a frame (or is dropped, after a close frame).
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.head_len == 0
+            && matches!(self.assembly, Assembly::None)
+            && !matches!(self.stage, Stage::Payload)
+    }
+
+    /// True if `input`, as the next bytes, holds the end of at least one frame (or an error), so that
+    /// [`decode`](Decoder::decode) is worth a call before output is flushed. Cheap; changes nothing.
+    #[inline]
+    pub fn has_complete_frame(&self, input: &[u8]) -> bool {
+        match self.stage {
+            Stage::Payload => input.len() >= self.frame.remaining,
+            Stage::Header if self.head_len == 0 => is_complete(input, input.len()),
+            Stage::Header => {
+                let (head, _) = self.joined_head(input);
+                is_complete(&head, usize::from(self.head_len) + input.len())
+            }
+            Stage::Closed | Stage::Failed(_) => false,
+        }
+    }
+
+    /// Decodes from `input[*at..]` to the first event, leaving `at` behind it.
+    #[inline]
+    fn advance(
+        &mut self,
+        input: &mut [u8],
+        at: &mut usize,
+    ) -> Result<Option<Event>, ProtocolError> {
+        loop {
+            match self.stage {
+                Stage::Header => {
+                    let Some((header, used)) = self.take_header(&input[*at..])? else {
+                        return Ok(None);
+                    };
+                    *at += used;
+                    // Admitted by the limits, so it fits a usize.
+                    let len = header.payload_len as usize;
+                    if header.fin
+                        && header.opcode != OpCode::Continuation
+                        && let Some(payload) = input[*at..].get_mut(..len)
+                    {
+                        *at += len;
+                        return self.whole_frame(&header, payload).map(Some);
+                    }
+                    self.begin_frame(&header, len);
+                }
+                Stage::Payload => {
+                    let (used, event) = self.take_payload(&mut input[*at..])?;
+                    *at += used;
+                    if event.is_some() || matches!(self.stage, Stage::Payload) {
+                        return Ok(event);
+                    }
+                }
+                Stage::Closed => return Ok(None),
+                Stage::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next header and how many bytes of `input` belong to it; keeps an unfinished one.
+    #[inline]
+    fn take_header(&mut self, input: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
+        if self.head_len == 0 {
+            let parsed = self.parse_header(input)?;
+            if parsed.is_none() {
+                self.head[..input.len()].copy_from_slice(input);
+                self.head_len = input.len() as u8;
+            }
+            return Ok(parsed);
+        }
+        let had = usize::from(self.head_len);
+        let (head, len) = self.joined_head(input);
+        let parsed = self.parse_header(&head[..len])?;
+        match parsed {
+            Some((header, used)) => {
+                self.head_len = 0;
+                Ok(Some((header, used - had)))
+            }
+            None => {
+                self.head = head;
+                self.head_len = len as u8;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The kept part of a header with `input` after it, and how long that is.
+    fn joined_head(&self, input: &[u8]) -> ([u8; MAX_HEADER], usize) {
+        let had = usize::from(self.head_len);
+        let mut head = self.head;
+        let taken = input.len().min(MAX_HEADER - had);
+        head[had..had + taken].copy_from_slice(&input[..taken]);
+        (head, had + taken)
+    }
+
+    /// Parses a header and judges it, byte by byte in wire order, so that the same bytes give the same
+    /// error however they were cut.
+    #[inline]
+    fn parse_header(&self, bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
+        let Some(&first) = bytes.first() else {
+            return Ok(None);
+        };
+        let FirstByte { rsv, opcode, .. } = FirstByte::parse(first)?;
+        // 5.2: "MUST be 0 unless an extension is negotiated". This is where one would let RSV1 pass.
+        if rsv != 0 {
+            return Err(ProtocolError::ReservedBits(rsv));
+        }
+        // 5.4: fragments of one message follow each other, with only control frames between them.
+        match (&self.assembly, opcode) {
+            (Assembly::None, OpCode::Continuation) => {
+                return Err(ProtocolError::UnexpectedContinuation);
+            }
+            (Assembly::Text(_) | Assembly::Binary(_), OpCode::Text | OpCode::Binary) => {
+                return Err(ProtocolError::UnfinishedMessage(opcode));
+            }
+            _ => {}
+        }
+        let Some(&second) = bytes.get(1) else {
+            return Ok(None);
+        };
+        match (self.role, second & 0x80 != 0) {
+            (Role::Server, false) => return Err(ProtocolError::Unmasked),
+            (Role::Client, true) => return Err(ProtocolError::Masked),
+            _ => {}
+        }
+        let Some((header, used)) = FrameHeader::parse(bytes)? else {
+            return Ok(None);
+        };
+        if !opcode.is_control() {
+            self.check_limits(header.payload_len)?;
+        }
+        Ok(Some((header, used)))
+    }
+
+    #[inline]
+    fn check_limits(&self, len: u64) -> Result<(), ProtocolError> {
+        let max = self.limits.max_frame_size;
+        if len > max as u64 {
+            return Err(ProtocolError::FrameTooLarge { len, max });
+        }
+        let len = len + self.assembled() as u64;
+        let max = self.limits.max_message_size;
+        if len > max as u64 {
+            return Err(ProtocolError::MessageTooLarge { len, max });
+        }
+        Ok(())
+    }
+
+    /// How many bytes of the message under assembly have arrived.
+    #[inline]
+    fn assembled(&self) -> usize {
+        match &self.assembly {
+            Assembly::None => 0,
+            Assembly::Text(text) => text.len() + self.utf8.carried(),
+            Assembly::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// The fast path: a whole control frame or unfragmented message, unmasked where it lies and copied
+    /// once.
+    #[inline]
+    fn whole_frame(
+        &mut self,
+        header: &FrameHeader,
+        payload: &mut [u8],
+    ) -> Result<Event, ProtocolError> {
+        if let Some(key) = header.mask {
+            apply_mask(payload, key, 0);
+        }
+        match header.opcode {
+            OpCode::Text => match simdutf8::basic::from_utf8(payload) {
+                Ok(text) => {
+                    let mut owned = String::new();
+                    reserve_exact(|| owned.try_reserve_exact(text.len()), text.len())?;
+                    owned.push_str(text);
+                    Ok(Event::Message(Message::Text(owned)))
+                }
+                Err(_) => Err(ProtocolError::InvalidText {
+                    valid_up_to: valid_prefix(payload),
+                }),
+            },
+            OpCode::Binary => {
+                let mut owned = Vec::new();
+                reserve_exact(|| owned.try_reserve_exact(payload.len()), payload.len())?;
+                owned.extend_from_slice(payload);
+                Ok(Event::Message(Message::Binary(owned)))
+            }
+            opcode => self.control_event(opcode, payload),
+        }
+    }
+
+    fn begin_frame(&mut self, header: &FrameHeader, len: usize) {
+        match header.opcode {
+            OpCode::Text => self.assembly = Assembly::Text(String::new()),
+            OpCode::Binary => self.assembly = Assembly::Binary(Vec::new()),
+            _ => {}
+        }
+        self.frame = Frame {
+            remaining: len,
+            key: header.mask.unwrap_or_default(),
+            opcode: header.opcode,
+            fin: header.fin,
+        };
+        self.stage = Stage::Payload;
+    }
+
+    /// Takes what there is of the frame's payload; returns how much that is, and the event if it ends
+    /// one.
+    fn take_payload(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), ProtocolError> {
+        let used = self.frame.remaining.min(input.len());
+        if used > 0 {
+            self.append(&mut input[..used])?;
+        }
+        if self.frame.remaining > 0 {
+            return Ok((used, None));
+        }
+        Ok((used, self.finish_frame()?))
+    }
+
+    fn append(&mut self, payload: &mut [u8]) -> Result<(), ProtocolError> {
+        if self.frame.opcode.is_control() {
+            self.control.reserve_exact(self.frame.remaining);
+            self.frame.unmask(payload);
+            self.control.extend_from_slice(payload);
+            return Ok(());
+        }
+        let growth = self.growth(payload.len());
+        self.frame.unmask(payload);
+        match &mut self.assembly {
+            Assembly::Text(text) => {
+                reserve_exact(|| text.try_reserve_exact(growth), growth)?;
+                let (first, rest) = self.utf8.split(payload).map_err(invalid_text)?;
+                text.extend(first);
+                text.push_str(rest);
+            }
+            Assembly::Binary(bytes) => {
+                reserve_exact(|| bytes.try_reserve_exact(growth), growth)?;
+                bytes.extend_from_slice(payload);
+            }
+            Assembly::None => unreachable!("begin_frame starts the message"),
+        }
+        Ok(())
+    }
+
+    /// By how much to grow the message, beyond its length, before `incoming` bytes are added: nothing
+    /// if there is room, else to twice what there is, but to no more than the message can need.
+    fn growth(&self, incoming: usize) -> usize {
+        let capacity = match &self.assembly {
+            Assembly::None => 0,
+            Assembly::Text(text) => text.capacity(),
+            Assembly::Binary(bytes) => bytes.capacity(),
+        };
+        let len = self.assembled();
+        if len + incoming <= capacity {
+            return 0;
+        }
+        let announced = len + self.frame.remaining;
+        let most = if self.frame.fin {
+            announced
+        } else {
+            self.limits.max_message_size
+        };
+        // The first step is taken to the frame's end at once if that is near.
+        let step = capacity
+            .saturating_mul(2)
+            .max(announced.min(FIRST_RESERVATION));
+        // `len` counts up to three bytes that are not in the message yet; they do no harm here.
+        step.min(most).max(len + incoming) - len + self.utf8.carried()
+    }
+
+    /// The end of a frame's payload: the event, unless more fragments are to come.
+    fn finish_frame(&mut self) -> Result<Option<Event>, ProtocolError> {
+        self.stage = Stage::Header;
+        if self.frame.opcode.is_control() {
+            let payload = std::mem::take(&mut self.control);
+            return self.control_event(self.frame.opcode, &payload).map(Some);
+        }
+        if !self.frame.fin {
+            return Ok(None);
+        }
+        let message = match std::mem::take(&mut self.assembly) {
+            Assembly::Text(text) => {
+                self.utf8.finish().map_err(invalid_text)?;
+                Message::Text(text)
+            }
+            Assembly::Binary(bytes) => Message::Binary(bytes),
+            Assembly::None => unreachable!("begin_frame starts the message"),
+        };
+        Ok(Some(Event::Message(message)))
+    }
+
+    fn control_event(&mut self, opcode: OpCode, payload: &[u8]) -> Result<Event, ProtocolError> {
+        match opcode {
+            OpCode::Ping => Ok(Event::Ping(payload.to_vec())),
+            OpCode::Pong => Ok(Event::Pong(payload.to_vec())),
+            _ => {
+                let frame = parse_close_payload(payload)?;
+                self.discard(Stage::Closed);
+                Ok(Event::Close(frame))
+            }
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, error: ProtocolError) -> ProtocolError {
+        self.discard(Stage::Failed(error));
+        error
+    }
+
+    /// Ends the decoding and gives all memory back.
+    fn discard(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.head_len = 0;
+        self.assembly = Assembly::None;
+        self.utf8 = Utf8Validator::new();
+        self.control = Vec::new();
+    }
+}
+
+impl Frame {
+    /// Unmasks the next bytes of the payload and counts them off.
+    fn unmask(&mut self, payload: &mut [u8]) {
+        if self.key != [0; 4] {
+            apply_mask(payload, self.key, 0);
+            self.key = rotated(self.key, payload.len());
+        }
+        self.remaining -= payload.len();
+    }
+}
+
+/// Up to this size a message is allocated in one step; larger ones start here. Small enough that a peer
+/// gains little by announcing it and sending one byte, large enough that usual messages never move.
+const FIRST_RESERVATION: usize = 16 << 10;
+
+/// True if the frame whose header starts `bytes` ends within `available` bytes, or can't be.
+#[inline]
+fn is_complete(bytes: &[u8], available: usize) -> bool {
+    match FrameHeader::parse(bytes) {
+        Ok(Some((header, used))) => header.payload_len <= (available - used) as u64,
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
+#[inline]
+fn reserve_exact(
+    reserve: impl FnOnce() -> Result<(), std::collections::TryReserveError>,
+    len: usize,
+) -> Result<(), ProtocolError> {
+    reserve().map_err(|_| ProtocolError::OutOfMemory { len })
+}
+
+fn invalid_text(error: Utf8Error) -> ProtocolError {
+    ProtocolError::InvalidText {
+        valid_up_to: error.valid_up_to,
+    }
+}
