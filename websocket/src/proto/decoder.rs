@@ -1,11 +1,12 @@
 //! Bytes to events: frames are parsed, unmasked, judged and joined to messages.
 
+use super::assembly::{Assembly, Expected};
 use super::frame::FirstByte;
 use super::mask::rotated;
 use super::utf8::valid_prefix;
 use super::{
-    CloseFrame, FrameHeader, Limits, MAX_HEADER, Message, OpCode, ProtocolError, Utf8Error,
-    Utf8Validator, apply_mask, parse_close_payload,
+    CloseFrame, FrameHeader, Limits, MAX_HEADER, Message, OpCode, ProtocolError, apply_mask,
+    parse_close_payload,
 };
 
 /// From how many missing bytes on [`Decoder::payload_sink`] is worth a read of its own: 16 KiB. Below,
@@ -63,8 +64,6 @@ pub struct Decoder {
     frame: Frame,
     /// The data message under assembly, over frames and between them.
     assembly: Assembly,
-    /// The part of a text that is not in `assembly` yet: at most three bytes.
-    utf8: Utf8Validator,
     /// The payload of an unfinished control frame, at most 125 bytes.
     control: Vec<u8>,
 }
@@ -86,14 +85,6 @@ struct Frame {
     fin: bool,
 }
 
-#[derive(Debug, Default)]
-enum Assembly {
-    #[default]
-    None,
-    Text(String),
-    Binary(Vec<u8>),
-}
-
 impl Decoder {
     /// A decoder for the frames of the peer, `role` being this side.
     pub fn new(role: Role, limits: Limits) -> Decoder {
@@ -110,7 +101,6 @@ impl Decoder {
                 fin: true,
             },
             assembly: Assembly::None,
-            utf8: Utf8Validator::new(),
             control: Vec::new(),
         }
     }
@@ -149,12 +139,9 @@ impl Decoder {
         {
             return None;
         }
-        let growth = self.growth(DIRECT_READ_MIN);
-        let Assembly::Binary(buffer) = &mut self.assembly else {
-            return None;
-        };
-        // Without memory `decode` reports the error.
-        buffer.try_reserve_exact(growth).ok()?;
+        let expected = self.expected();
+        // Without memory there is no sink, and `decode` reports the error.
+        let buffer = self.assembly.buffer(DIRECT_READ_MIN, expected)?;
         Some(PayloadSink { buffer, remaining })
     }
 
@@ -196,9 +183,7 @@ impl Decoder {
     /// heap memory and the next byte starts a frame (or is dropped, after a close frame).
     #[inline]
     pub fn is_idle(&self) -> bool {
-        self.head_len == 0
-            && matches!(self.assembly, Assembly::None)
-            && !matches!(self.stage, Stage::Payload)
+        self.head_len == 0 && self.assembly.is_none() && !matches!(self.stage, Stage::Payload)
     }
 
     /// True if `input`, as the next bytes, holds the end of at least one frame (or an error), so that
@@ -207,12 +192,22 @@ impl Decoder {
     pub fn has_complete_frame(&self, input: &[u8]) -> bool {
         match self.stage {
             Stage::Payload => input.len() >= self.frame.remaining,
-            Stage::Header if self.head_len == 0 => is_complete(input, input.len()),
+            Stage::Header if self.head_len == 0 => self.is_complete(input, input.len()),
             Stage::Header => {
-                let (head, _) = self.joined_head(input);
-                is_complete(&head, usize::from(self.head_len) + input.len())
+                let (head, len) = self.joined_head(input);
+                self.is_complete(&head[..len], usize::from(self.head_len) + input.len())
             }
             Stage::Closed | Stage::Failed(_) => false,
+        }
+    }
+
+    /// True if the frame whose header starts `bytes` ends within `available` bytes, or is an error.
+    #[inline]
+    fn is_complete(&self, bytes: &[u8], available: usize) -> bool {
+        match self.parse_header(bytes) {
+            Ok(Some((header, used))) => header.payload_len <= (available - used) as u64,
+            Ok(None) => false,
+            Err(_) => true,
         }
     }
 
@@ -303,11 +298,9 @@ impl Decoder {
             return Err(ProtocolError::ReservedBits(rsv));
         }
         // 5.4: fragments of one message follow each other, with only control frames between them.
-        match (&self.assembly, opcode) {
-            (Assembly::None, OpCode::Continuation) => {
-                return Err(ProtocolError::UnexpectedContinuation);
-            }
-            (Assembly::Text(_) | Assembly::Binary(_), OpCode::Text | OpCode::Binary) => {
+        match (self.assembly.is_none(), opcode) {
+            (true, OpCode::Continuation) => return Err(ProtocolError::UnexpectedContinuation),
+            (false, OpCode::Text | OpCode::Binary) => {
                 return Err(ProtocolError::UnfinishedMessage(opcode));
             }
             _ => {}
@@ -335,22 +328,12 @@ impl Decoder {
         if len > max as u64 {
             return Err(ProtocolError::FrameTooLarge { len, max });
         }
-        let len = len + self.assembled() as u64;
+        let len = len + self.assembly.len() as u64;
         let max = self.limits.max_message_size;
         if len > max as u64 {
             return Err(ProtocolError::MessageTooLarge { len, max });
         }
         Ok(())
-    }
-
-    /// How many bytes of the message under assembly have arrived.
-    #[inline]
-    fn assembled(&self) -> usize {
-        match &self.assembly {
-            Assembly::None => 0,
-            Assembly::Text(text) => text.len() + self.utf8.carried(),
-            Assembly::Binary(bytes) => bytes.len(),
-        }
     }
 
     /// The fast path: a whole control frame or unfragmented message, unmasked where it lies and copied
@@ -368,7 +351,10 @@ impl Decoder {
             OpCode::Text => match simdutf8::basic::from_utf8(payload) {
                 Ok(text) => {
                     let mut owned = String::new();
-                    reserve_exact(|| owned.try_reserve_exact(text.len()), text.len())?;
+                    let len = text.len();
+                    owned
+                        .try_reserve_exact(len)
+                        .map_err(|_| ProtocolError::OutOfMemory { len })?;
                     owned.push_str(text);
                     Ok(Event::Message(Message::Text(owned)))
                 }
@@ -378,7 +364,10 @@ impl Decoder {
             },
             OpCode::Binary => {
                 let mut owned = Vec::new();
-                reserve_exact(|| owned.try_reserve_exact(payload.len()), payload.len())?;
+                let len = payload.len();
+                owned
+                    .try_reserve_exact(len)
+                    .map_err(|_| ProtocolError::OutOfMemory { len })?;
                 owned.extend_from_slice(payload);
                 Ok(Event::Message(Message::Binary(owned)))
             }
@@ -387,10 +376,8 @@ impl Decoder {
     }
 
     fn begin_frame(&mut self, header: &FrameHeader, len: usize) {
-        match header.opcode {
-            OpCode::Text => self.assembly = Assembly::Text(String::new()),
-            OpCode::Binary => self.assembly = Assembly::Binary(Vec::new()),
-            _ => {}
+        if matches!(header.opcode, OpCode::Text | OpCode::Binary) {
+            self.assembly = Assembly::begin(header.opcode);
         }
         self.frame = Frame {
             remaining: len,
@@ -421,48 +408,17 @@ impl Decoder {
             self.control.extend_from_slice(payload);
             return Ok(());
         }
-        let growth = self.growth(payload.len());
+        let expected = self.expected();
         self.frame.unmask(payload);
-        match &mut self.assembly {
-            Assembly::Text(text) => {
-                reserve_exact(|| text.try_reserve_exact(growth), growth)?;
-                let (first, rest) = self.utf8.split(payload).map_err(invalid_text)?;
-                text.extend(first);
-                text.push_str(rest);
-            }
-            Assembly::Binary(bytes) => {
-                reserve_exact(|| bytes.try_reserve_exact(growth), growth)?;
-                bytes.extend_from_slice(payload);
-            }
-            Assembly::None => unreachable!("begin_frame starts the message"),
-        }
-        Ok(())
+        self.assembly.append(payload, expected)
     }
 
-    /// By how much to grow the message, beyond its length, before `incoming` bytes are added: nothing
-    /// if there is room, else to twice what there is, but to no more than the message can need.
-    fn growth(&self, incoming: usize) -> usize {
-        let capacity = match &self.assembly {
-            Assembly::None => 0,
-            Assembly::Text(text) => text.capacity(),
-            Assembly::Binary(bytes) => bytes.capacity(),
-        };
-        let len = self.assembled();
-        if len + incoming <= capacity {
-            return 0;
+    fn expected(&self) -> Expected {
+        Expected {
+            frame: self.frame.remaining,
+            last: self.frame.fin,
+            max: self.limits.max_message_size,
         }
-        let announced = len + self.frame.remaining;
-        let most = if self.frame.fin {
-            announced
-        } else {
-            self.limits.max_message_size
-        };
-        // The first step is taken to the frame's end at once if that is near.
-        let step = capacity
-            .saturating_mul(2)
-            .max(announced.min(FIRST_RESERVATION));
-        // `len` counts up to three bytes that are not in the message yet; they do no harm here.
-        step.min(most).max(len + incoming) - len + self.utf8.carried()
     }
 
     /// The end of a frame's payload: the event, unless more fragments are to come.
@@ -475,14 +431,7 @@ impl Decoder {
         if !self.frame.fin {
             return Ok(None);
         }
-        let message = match std::mem::take(&mut self.assembly) {
-            Assembly::Text(text) => {
-                self.utf8.finish().map_err(invalid_text)?;
-                Message::Text(text)
-            }
-            Assembly::Binary(bytes) => Message::Binary(bytes),
-            Assembly::None => unreachable!("begin_frame starts the message"),
-        };
+        let message = std::mem::take(&mut self.assembly).finish()?;
         Ok(Some(Event::Message(message)))
     }
 
@@ -509,7 +458,6 @@ impl Decoder {
         self.stage = stage;
         self.head_len = 0;
         self.assembly = Assembly::None;
-        self.utf8 = Utf8Validator::new();
         self.control = Vec::new();
     }
 }
@@ -522,33 +470,5 @@ impl Frame {
             self.key = rotated(self.key, payload.len());
         }
         self.remaining -= payload.len();
-    }
-}
-
-/// Up to this size a message is allocated in one step; larger ones start here. Small enough that a peer
-/// gains little by announcing it and sending one byte, large enough that usual messages never move.
-const FIRST_RESERVATION: usize = 16 << 10;
-
-/// True if the frame whose header starts `bytes` ends within `available` bytes, or can't be.
-#[inline]
-fn is_complete(bytes: &[u8], available: usize) -> bool {
-    match FrameHeader::parse(bytes) {
-        Ok(Some((header, used))) => header.payload_len <= (available - used) as u64,
-        Ok(None) => false,
-        Err(_) => true,
-    }
-}
-
-#[inline]
-fn reserve_exact(
-    reserve: impl FnOnce() -> Result<(), std::collections::TryReserveError>,
-    len: usize,
-) -> Result<(), ProtocolError> {
-    reserve().map_err(|_| ProtocolError::OutOfMemory { len })
-}
-
-fn invalid_text(error: Utf8Error) -> ProtocolError {
-    ProtocolError::InvalidText {
-        valid_up_to: error.valid_up_to,
     }
 }

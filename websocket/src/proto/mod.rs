@@ -21,6 +21,7 @@
 //! assert_eq!(event, Ok(Some(Event::Message(Message::from("hello")))));
 //! ```
 
+mod assembly;
 mod close;
 mod closing;
 mod config;

@@ -1,0 +1,139 @@
+//! The data message under assembly, over frames and between them, and how its memory grows.
+
+use super::{Message, OpCode, ProtocolError, Utf8Error, Utf8Validator};
+
+/// Up to this size a message is allocated in one step; larger ones start here. Small enough that a peer
+/// gains little by announcing it and sending one byte, large enough that usual messages never move.
+pub(super) const FIRST_RESERVATION: usize = 16 << 10;
+
+/// A message of which not all has arrived.
+#[derive(Debug, Default)]
+pub(super) enum Assembly {
+    /// None is under way.
+    #[default]
+    None,
+    Text {
+        /// What is proven so far; an unfinished character waits in the validator.
+        text: String,
+        utf8: Utf8Validator,
+    },
+    Binary(Vec<u8>),
+}
+
+/// What is known of the bytes to come, for a good guess at the capacity.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    /// How many bytes of the frame have not been appended.
+    pub(super) frame: usize,
+    /// The frame is the message's last.
+    pub(super) last: bool,
+    /// The longest message that the limits allow.
+    pub(super) max: usize,
+}
+
+impl Assembly {
+    /// An empty message of this kind.
+    pub(super) fn begin(opcode: OpCode) -> Assembly {
+        match opcode {
+            OpCode::Text => Assembly::Text {
+                text: String::new(),
+                utf8: Utf8Validator::new(),
+            },
+            _ => Assembly::Binary(Vec::new()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Assembly::None)
+    }
+
+    /// How many bytes have arrived.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Assembly::None => 0,
+            Assembly::Text { text, utf8 } => text.len() + utf8.carried(),
+            Assembly::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Adds unmasked payload; `expected` counts it in.
+    pub(super) fn append(
+        &mut self,
+        payload: &[u8],
+        expected: Expected,
+    ) -> Result<(), ProtocolError> {
+        match self {
+            Assembly::None => unreachable!("a message begins with its first frame"),
+            Assembly::Text { text, utf8 } => {
+                let len = text.len() + utf8.carried();
+                // The carried bytes are not in the string yet, but will be.
+                let growth = match growth(len, text.capacity(), payload.len(), expected) {
+                    0 => 0,
+                    more => more + utf8.carried(),
+                };
+                text.try_reserve_exact(growth)
+                    .map_err(|_| ProtocolError::OutOfMemory { len: growth })?;
+                let (first, rest) = utf8.split(payload).map_err(invalid_text)?;
+                text.extend(first);
+                text.push_str(rest);
+            }
+            Assembly::Binary(bytes) => {
+                let growth = growth(bytes.len(), bytes.capacity(), payload.len(), expected);
+                bytes
+                    .try_reserve_exact(growth)
+                    .map_err(|_| ProtocolError::OutOfMemory { len: growth })?;
+                bytes.extend_from_slice(payload);
+            }
+        }
+        Ok(())
+    }
+
+    /// The buffer of a binary message, with room for `room` more bytes.
+    pub(super) fn buffer(&mut self, room: usize, expected: Expected) -> Option<&mut Vec<u8>> {
+        let Assembly::Binary(bytes) = self else {
+            return None;
+        };
+        let growth = growth(bytes.len(), bytes.capacity(), room, expected);
+        bytes.try_reserve_exact(growth).ok()?;
+        Some(bytes)
+    }
+
+    /// The message is complete.
+    pub(super) fn finish(self) -> Result<Message, ProtocolError> {
+        match self {
+            Assembly::None => unreachable!("a message begins with its first frame"),
+            Assembly::Text { text, mut utf8 } => {
+                utf8.finish().map_err(invalid_text)?;
+                Ok(Message::Text(text))
+            }
+            Assembly::Binary(bytes) => Ok(Message::Binary(bytes)),
+        }
+    }
+}
+
+/// By how much to grow a message beyond its length before `incoming` bytes are added: nothing if there
+/// is room, else to twice what there is, but to no more than the message can need.
+fn growth(len: usize, capacity: usize, incoming: usize, expected: Expected) -> usize {
+    if len + incoming <= capacity {
+        return 0;
+    }
+    let announced = len + expected.frame;
+    let most = if expected.last {
+        announced
+    } else {
+        expected.max
+    };
+    // The first step goes to the frame's end at once if that is near.
+    let step = capacity
+        .saturating_mul(2)
+        .max(announced.min(FIRST_RESERVATION));
+    step.min(most).max(len + incoming) - len
+}
+
+fn invalid_text(error: Utf8Error) -> ProtocolError {
+    ProtocolError::InvalidText {
+        valid_up_to: error.valid_up_to,
+    }
+}
