@@ -1,1 +1,3 @@
 //! greenwood-wsgi.
+#![forbid(unsafe_code)]
+pub mod proto;
