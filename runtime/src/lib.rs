@@ -1,1 +1,72 @@
-//! greenwood-runtime.
+//! Green threads with gevent's names: greenlets on pinned hubs, in plain blocking code.
+//!
+//! A greenlet is a stackful coroutine. It belongs to one *hub*, an OS thread, for life: it never changes its thread, so thread-locals, `Rc` and
+//! ordinary crates behave in a greenlet as they do in a thread, and [`spawn`] is a safe function. Calls of this crate that block put the
+//! greenlet aside and let others run; everything else that blocks (`std::thread::sleep`, files, a `std` lock that another greenlet
+//! of the hub holds) stops the whole hub.
+//!
+//! Everything here works from plain OS threads too: `main` may join a greenlet, wait for an event or serve for ever.
+//!
+//! ```
+//! use greenwood_runtime::{sleep, spawn};
+//! use std::time::Duration;
+//!
+//! let greenlets: Vec<_> = (0..100)
+//!     .map(|i| {
+//!         spawn(move || {
+//!             sleep(Duration::from_millis(10));
+//!             i
+//!         })
+//!     })
+//!     .collect();
+//! let sum: i32 = greenlets.into_iter().map(|greenlet| greenlet.join().unwrap()).sum();
+//! assert_eq!(sum, 4950);
+//! ```
+//!
+//! # Kills and time-outs
+//!
+//! A [kill](Greenlet::kill) and a [time-out](with_timeout) reach a greenlet in whatever call of this crate it blocks. They unwind it, so destructors
+//! run. Nothing is lost by it: what was handed over at that moment is delivered, and the kill is raised by the next blocking call. While a
+//! greenlet unwinds, its blocking calls do not wait: they act as with a time-out of zero.
+//!
+//! # Limits
+//!
+//! Every greenlet has a stack ([`DEFAULT_STACK_SIZE`]), of which only touched pages take memory. Overflowing it ends the
+//! process with a message that names the greenlet. How many may live is read from the system ([`Hub::limits`]); a spawn beyond is refused.
+
+#[cfg(panic = "abort")]
+compile_error!("greenwood needs panic = \"unwind\": kills and time-outs unwind greenlets");
+#[cfg(not(target_os = "linux"))]
+compile_error!("greenwood runs on Linux only: it needs epoll, eventfd and timerfd");
+
+mod config;
+mod error;
+mod event;
+mod greenlet;
+mod hub;
+mod limits;
+pub mod net;
+mod panics;
+mod queue;
+mod semaphore;
+mod server;
+mod switch;
+mod sys;
+mod task;
+mod timeout;
+mod timer;
+mod waiter;
+
+pub use config::{DEFAULT_STACK_SIZE, Hub, HubConfig, Limits, MIN_STACK_SIZE, StartError};
+pub use error::{Elapsed, JoinError, Payload, SpawnError};
+pub use event::Event;
+pub use greenlet::{
+    Builder, Current, Greenlet, getcurrent, idle, joinall, killall, sleep, spawn, spawn_later,
+    spawn_local, trim_stack,
+};
+pub use panics::is_interrupt;
+pub use queue::{GetError, PutError, Queue};
+pub use semaphore::Semaphore;
+pub use server::StreamServer;
+pub use switch::{BeforeSwitch, before_switch};
+pub use timeout::{Timeout, with_timeout};

@@ -1,0 +1,110 @@
+//! [`Event`]: gevent's `Event`.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::switch;
+use crate::task::lock;
+use crate::waiter::{Stop, WaitList, Waiter};
+
+/// A flag that greenlets and threads wait for: gevent's `Event`.
+///
+/// ```
+/// use greenwood_runtime::{spawn, Event};
+/// use std::sync::Arc;
+///
+/// let ready = Arc::new(Event::new());
+/// let theirs = Arc::clone(&ready);
+/// let waiter = spawn(move || theirs.wait());
+/// ready.set();
+/// waiter.join().unwrap();
+/// ```
+#[derive(Default)]
+pub struct Event {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    set: bool,
+    waiters: WaitList<Arc<Waiter>>,
+}
+
+impl Event {
+    /// An event that is not set.
+    pub const fn new() -> Event {
+        Event {
+            state: Mutex::new(State {
+                set: false,
+                waiters: WaitList::new(),
+            }),
+        }
+    }
+
+    /// Sets the flag and wakes all who wait, in the order in which they came.
+    pub fn set(&self) {
+        let waiters = {
+            let mut state = lock(&self.state);
+            state.set = true;
+            state.waiters.take()
+        };
+        for waiter in waiters {
+            waiter.notify();
+        }
+    }
+
+    /// Takes the flag back. Who was woken by a [`set`](Event::set) before returns all the same.
+    pub fn clear(&self) {
+        lock(&self.state).set = false;
+    }
+
+    /// Whether the flag is set.
+    pub fn is_set(&self) -> bool {
+        lock(&self.state).set
+    }
+
+    /// Waits until the flag is set; at once if it is. In a greenlet that unwinds it returns at once.
+    pub fn wait(&self) {
+        self.wait_until(None);
+    }
+
+    /// Waits until the flag is set, no longer than `timeout`. True if it was set at least once while waiting.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.wait_until(switch::deadline(Some(timeout)))
+    }
+
+    fn wait_until(&self, deadline: Option<u64>) -> bool {
+        switch::check();
+        let waiter = {
+            let mut state = lock(&self.state);
+            if state.set {
+                return true;
+            }
+            if !switch::may_wait() {
+                return false;
+            }
+            let waiter = Waiter::new();
+            state.waiters.push(Arc::clone(&waiter));
+            waiter
+        };
+        match waiter.wait(deadline) {
+            Ok(()) => true,
+            Err(stop) => {
+                lock(&self.state).waiters.abandon();
+                match stop {
+                    Stop::Deadline => false,
+                    Stop::Interrupt(interrupt) => switch::raise(interrupt),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("set", &self.is_set())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,526 @@
+//! Greenlets: spawning, joining and killing them.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::config;
+use crate::error::{JoinError, Payload, SpawnError};
+use crate::hub::{self, Go, Job, SendJob};
+use crate::limits;
+use crate::switch::{self, GreenletExit, Interrupt, TimeoutExpired};
+use crate::sys::current;
+use crate::sys::home::{NO_HUB, this_hub};
+use crate::sys::now_ns;
+use crate::task::{Task, lock};
+use crate::waiter::{Stop, Waiter};
+
+/// Starts a greenlet that runs `f`: gevent's `spawn`.
+///
+/// It never runs inline: its turn comes when the caller blocks. Called from a greenlet, the new one belongs to the same hub;
+/// called from another thread, the hubs take turns. [`Builder`] chooses otherwise, and gives a name.
+///
+/// # Panics
+///
+/// If it can't be started, with the text of the [`SpawnError`]. [`Builder::spawn`] returns it instead.
+///
+/// ```
+/// let greenlet = greenwood_runtime::spawn(|| 6 * 7);
+/// assert_eq!(greenlet.join().unwrap(), 42);
+/// ```
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> Greenlet<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match Builder::new().spawn(f) {
+        Ok(greenlet) => greenlet,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Starts a greenlet on the caller's own hub; `f` and its result need not be `Send`, as a greenlet never changes its thread.
+///
+/// # Panics
+///
+/// If it can't be started; also on a thread that is no hub's.
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// greenwood_runtime::spawn(|| {
+///     let count = Rc::new(Cell::new(0));
+///     let theirs = Rc::clone(&count);
+///     greenwood_runtime::spawn_local(move || theirs.set(1)).join().unwrap();
+///     assert_eq!(count.get(), 1);
+/// })
+/// .join()
+/// .unwrap();
+/// ```
+#[track_caller]
+pub fn spawn_local<F, T>(f: F) -> Greenlet<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    match Builder::new().spawn_local(f) {
+        Ok(greenlet) => greenlet,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Starts a greenlet after `delay`: gevent's `spawn_later`. Killed before that, it never runs.
+///
+/// # Panics
+///
+/// If there is no room for it. [`Builder::spawn_later`] returns the error instead.
+#[track_caller]
+pub fn spawn_later<F, T>(delay: Duration, f: F) -> Greenlet<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match Builder::new().spawn_later(delay, f) {
+        Ok(greenlet) => greenlet,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A greenlet with a name, a stack size or a hub of its own.
+///
+/// ```
+/// use greenwood_runtime::Builder;
+/// let greenlet = Builder::new().name("parser").stack_size(1 << 20).hub(0).spawn(|| "done")?;
+/// assert_eq!(greenlet.name(), "parser");
+/// assert_eq!(greenlet.join().unwrap(), "done");
+/// # Ok::<(), greenwood_runtime::SpawnError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "a builder does nothing until it spawns"]
+pub struct Builder {
+    name: Option<Box<str>>,
+    stack_size: Option<usize>,
+    hub: Option<usize>,
+}
+
+impl Builder {
+    /// A greenlet like any other.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Its name, in messages and logs. Default: `greenlet-` and its number.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into().into_boxed_str());
+        self
+    }
+
+    /// Its stack size in bytes, rounded up to whole pages; default: [`Hub::limits`](crate::Hub::limits)'s `stack_size`. Only touched pages take memory,
+    /// but a stack of another size than the default is not kept for the next greenlet, so starting costs about 20 µs more.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Its hub, 0 to [`Hub::count`](crate::Hub::count) - 1. Default: the caller's own; from a plain thread the hubs take turns.
+    pub fn hub(mut self, hub: usize) -> Builder {
+        self.hub = Some(hub);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`]: a limit is reached, or the builder asks for what can't be had.
+    pub fn spawn<F, T>(self, f: F) -> Result<Greenlet<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.launch(f, None)
+    }
+
+    /// Starts it after `delay`. It counts as alive from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`]: a limit is reached, or the builder asks for what can't be had.
+    pub fn spawn_later<F, T>(self, delay: Duration, f: F) -> Result<Greenlet<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // A delay beyond the clock's range (584 years) never ends.
+        self.launch(f, Some(switch::deadline(Some(delay)).unwrap_or(u64::MAX)))
+    }
+
+    /// Starts it on the caller's own hub; nothing need be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`]; [`SpawnError::NoHub`] on a thread that is no hub's, and
+    /// [`SpawnError::NoSuchHub`] when the builder names another hub.
+    pub fn spawn_local<F, T>(self, f: F) -> Result<Greenlet<T>, SpawnError>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let Some(local) = hub::try_local() else {
+            return Err(SpawnError::NoHub);
+        };
+        if self.hub.is_some_and(|hub| hub != local.id() as usize) {
+            return Err(SpawnError::NoSuchHub {
+                hub: self.hub.unwrap_or_default(),
+                hubs: hub::runtime().hubs(),
+            });
+        }
+        let stack_size = self.checked_stack_size()?;
+        limits::reserve()?;
+        let task = Task::new(self.name, local.id());
+        let outcome = Arc::new(Outcome::new());
+        let run = Box::new(body(f, Arc::clone(&task), Arc::clone(&outcome)));
+        local.start(Arc::clone(&task), Job { run, stack_size });
+        Ok(Greenlet { task, outcome })
+    }
+
+    fn launch<F, T>(self, f: F, at: Option<u64>) -> Result<Greenlet<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let runtime = hub::runtime();
+        let hub = match self.hub {
+            Some(hub) if hub < runtime.hubs() => hub as u32,
+            Some(hub) => {
+                return Err(SpawnError::NoSuchHub {
+                    hub,
+                    hubs: runtime.hubs(),
+                });
+            }
+            None => runtime.pick(),
+        };
+        let stack_size = self.checked_stack_size()?;
+        limits::reserve()?;
+        let task = Task::new(self.name, hub);
+        let outcome = Arc::new(Outcome::new());
+        let run = Box::new(body(f, Arc::clone(&task), Arc::clone(&outcome)));
+        hub::spawn(Arc::clone(&task), SendJob { run, stack_size }, at);
+        Ok(Greenlet { task, outcome })
+    }
+
+    fn checked_stack_size(&self) -> Result<Option<usize>, SpawnError> {
+        match self.stack_size {
+            None => Ok(None),
+            Some(size) => match config::usable_stack(size) {
+                Some(bytes) => Ok(Some(bytes)),
+                None => Err(SpawnError::StackSize { size }),
+            },
+        }
+    }
+}
+
+type Slot<T> = Mutex<Option<Result<T, JoinError>>>;
+
+struct Outcome<T>(Slot<T>);
+
+impl<T> Outcome<T> {
+    fn new() -> Outcome<T> {
+        Outcome(Mutex::new(None))
+    }
+}
+
+/// What the coroutine runs: `f`, caught, with its result put where the handle finds it.
+fn body<F, T>(f: F, task: Arc<Task>, outcome: Arc<Outcome<T>>) -> impl FnOnce(Go)
+where
+    F: FnOnce() -> T,
+{
+    move |go| {
+        let result = match go {
+            Go::Run => match catch_unwind(AssertUnwindSafe(f)) {
+                Ok(value) => Ok(value),
+                Err(payload) if payload.is::<GreenletExit>() => Err(JoinError::Killed {
+                    name: task.name().into(),
+                }),
+                Err(payload) if payload.is::<TimeoutExpired>() => Err(JoinError::TimedOut {
+                    name: task.name().into(),
+                }),
+                Err(payload) => Err(JoinError::Panicked {
+                    name: task.name().into(),
+                    payload: Payload::new(payload),
+                }),
+            },
+            Go::Killed => {
+                // What the closure has captured may panic as it is dropped.
+                catch_unwind(AssertUnwindSafe(|| drop(f))).ok();
+                Err(JoinError::Killed {
+                    name: task.name().into(),
+                })
+            }
+            Go::Refused(source) => {
+                catch_unwind(AssertUnwindSafe(|| drop(f))).ok();
+                Err(JoinError::Refused {
+                    name: task.name().into(),
+                    source,
+                })
+            }
+        };
+        *lock(&outcome.0) = Some(result);
+        // Nobody may be left to take the result, which then ends here: inside the greenlet, and caught.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(outcome))) {
+            drop_quietly(payload);
+        }
+    }
+}
+
+/// Drops a payload, whose own destructor may panic again.
+fn drop_quietly(payload: Box<dyn std::any::Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // A second payload is not worth a third try.
+        let _leaked = std::mem::ManuallyDrop::new(again);
+    }
+}
+
+/// A greenlet: gevent's `Greenlet`. Dropping the handle lets it run on.
+///
+/// Any number of greenlets and threads may wait for its end.
+pub struct Greenlet<T> {
+    task: Arc<Task>,
+    outcome: Arc<Outcome<T>>,
+}
+
+impl<T> Greenlet<T> {
+    /// Waits for its end and returns its result: gevent's `get`.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]: it panicked, was killed, or could not be started.
+    pub fn join(self) -> Result<T, JoinError> {
+        if !await_end(&self.task, None) {
+            return Err(JoinError::Unwinding);
+        }
+        let result = lock(&self.outcome.0).take();
+        result.expect("the result is in place before the end, and `join` takes the only handle")
+    }
+
+    /// Waits for its end, but no longer than `timeout`; whether it has ended. Then [`join`](Greenlet::join)
+    /// returns at once.
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        await_end(&self.task, switch::deadline(Some(timeout)))
+    }
+
+    /// Kills it and waits for its end: gevent's `kill`.
+    ///
+    /// It unwinds from the call in which it blocks, or the next that it makes; destructors run. One that has not started never
+    /// runs. Killing what has ended does nothing; killing oneself unwinds at once.
+    pub fn kill(&self) {
+        self.kill_nowait();
+        await_end(&self.task, None);
+    }
+
+    /// Kills it and waits for its end, but no longer than `timeout`; whether it has ended.
+    pub fn kill_timeout(&self, timeout: Duration) -> bool {
+        self.kill_nowait();
+        await_end(&self.task, switch::deadline(Some(timeout)))
+    }
+
+    /// Kills it and does not wait: gevent's `kill(block=False)`.
+    pub fn kill_nowait(&self) {
+        kill_task(&self.task);
+    }
+
+    /// Whether it has ended.
+    pub fn ready(&self) -> bool {
+        self.task.has_ended()
+    }
+
+    /// The name that it was given, else `greenlet-` and its number.
+    pub fn name(&self) -> &str {
+        self.task.name()
+    }
+
+    /// Its number, unlike that of any other greenlet of the process.
+    pub fn id(&self) -> u64 {
+        self.task.id()
+    }
+
+    /// The hub that it belongs to.
+    pub fn hub(&self) -> usize {
+        self.task.hub() as usize
+    }
+}
+
+impl<T> fmt::Debug for Greenlet<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Greenlet")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("hub", &self.hub())
+            .field("ready", &self.ready())
+            .finish()
+    }
+}
+
+fn kill_task(task: &Arc<Task>) {
+    if task.has_ended() {
+        return;
+    }
+    let myself = current::with(|current| current.is_some_and(|current| current.id() == task.id()));
+    task.mark_killed();
+    if myself {
+        if switch::may_wait() {
+            switch::raise(Interrupt::Kill);
+        }
+        return;
+    }
+    hub::kill(task);
+}
+
+/// Waits for the end of a greenlet; false when the deadline came first, or the caller unwinds.
+pub(crate) fn await_end(task: &Arc<Task>, deadline: Option<u64>) -> bool {
+    switch::check();
+    loop {
+        if task.has_ended() {
+            return true;
+        }
+        if !switch::may_wait() {
+            return false;
+        }
+        let waiter = Waiter::new();
+        if !task.notify_at_end(&waiter) {
+            return true;
+        }
+        match waiter.wait(deadline) {
+            Ok(()) => {}
+            Err(Stop::Deadline) => return task.has_ended(),
+            Err(Stop::Interrupt(interrupt)) => switch::raise(interrupt),
+        }
+    }
+}
+
+/// Waits until all have ended, no longer than `timeout` (none: without end); whether all have.
+/// gevent's `joinall`. Their results stay in their handles.
+pub fn joinall<'a, T: 'a>(
+    greenlets: impl IntoIterator<Item = &'a Greenlet<T>>,
+    timeout: Option<Duration>,
+) -> bool {
+    let deadline = switch::deadline(timeout);
+    let mut all = true;
+    for greenlet in greenlets {
+        all &= await_end(&greenlet.task, deadline);
+    }
+    all
+}
+
+/// Kills all at once, then waits until all have ended, no longer than `timeout` (none: without end);
+/// whether all have. gevent's `killall`.
+pub fn killall<'a, T: 'a>(
+    greenlets: impl IntoIterator<Item = &'a Greenlet<T>>,
+    timeout: Option<Duration>,
+) -> bool {
+    let greenlets: Vec<_> = greenlets.into_iter().collect();
+    // The caller itself may be among them: it goes last, as that ends it.
+    let me = current::with(|task| task.map(Task::id));
+    for greenlet in greenlets
+        .iter()
+        .filter(|greenlet| Some(greenlet.id()) != me)
+    {
+        greenlet.kill_nowait();
+    }
+    for greenlet in greenlets
+        .iter()
+        .filter(|greenlet| Some(greenlet.id()) == me)
+    {
+        greenlet.kill_nowait();
+    }
+    joinall(greenlets, timeout)
+}
+
+/// The greenlet that calls, as others see it; none on a plain thread. gevent's `getcurrent`.
+pub fn getcurrent() -> Option<Current> {
+    current::get().map(|task| Current { task })
+}
+
+/// The calling greenlet. From [`getcurrent`].
+#[derive(Debug, Clone)]
+pub struct Current {
+    task: Arc<Task>,
+}
+
+impl Current {
+    pub(crate) fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// The name that it was given, else `greenlet-` and its number.
+    pub fn name(&self) -> &str {
+        self.task.name()
+    }
+
+    /// Its number, unlike that of any other greenlet of the process.
+    pub fn id(&self) -> u64 {
+        self.task.id()
+    }
+
+    /// The hub that it belongs to.
+    pub fn hub(&self) -> usize {
+        self.task.hub() as usize
+    }
+
+    /// Kills it, from wherever the value has got to, without waiting for its end.
+    pub fn kill_nowait(&self) {
+        kill_task(&self.task);
+    }
+
+    /// Whether it has ended.
+    pub fn ready(&self) -> bool {
+        self.task.has_ended()
+    }
+}
+
+/// Waits for `duration`: gevent's `sleep`. Zero lets the others run, and the hub's I/O in its turn.
+///
+/// In a greenlet that unwinds it returns at once.
+pub fn sleep(duration: Duration) {
+    switch::check();
+    if !switch::may_wait() {
+        return;
+    }
+    if duration.is_zero() {
+        switch::pass(false);
+        return;
+    }
+    let deadline = switch::deadline(Some(duration));
+    loop {
+        match switch::park(deadline) {
+            switch::Parked::Woken if deadline.is_some_and(|at| now_ns() >= at) => return,
+            switch::Parked::Woken => {}
+            switch::Parked::Expired => return,
+            switch::Parked::Interrupted(interrupt) => switch::raise(interrupt),
+        }
+    }
+}
+
+/// Lets every other greenlet of the hub that can run do so, and the hub look after its I/O: gevent's `idle`.
+///
+/// On a plain thread it yields the thread.
+pub fn idle() {
+    switch::check();
+    if switch::may_wait() {
+        switch::pass(true);
+    }
+}
+
+/// Gives the untouched part of the calling greenlet's stack back to the system, to be called before a long wait; a few µs.
+///
+/// A parked greenlet then takes about one page (4 KiB) and its own data. Does nothing on a plain thread.
+pub fn trim_stack() {
+    if this_hub() != NO_HUB {
+        current::with(|task| {
+            if let Some(task) = task {
+                task.stack().trim();
+            }
+        });
+    }
+}

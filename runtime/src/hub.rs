@@ -1,0 +1,483 @@
+//! Hubs: one per worker thread. A greenlet belongs to one hub for life.
+//!
+//! A hub has an *inbox* by which other hubs and threads reach it (wake this, start that, kill this), and
+//! its own timers. Two greenlets of the hub serve them: each waits for a descriptor whose number
+//! is congruent to the hub, which is what makes `may` run it on the hub's thread.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+
+use crate::config::{self, Settings, StartError};
+use crate::error::SpawnError;
+use crate::limits;
+use crate::sys::coroutine::{self, Parker, Registration};
+use crate::sys::home::{self, this_hub};
+use crate::sys::stack::StackBounds;
+use crate::sys::{altstack, current, fd, overflow};
+use crate::task::{Task, lock};
+use crate::timer::{Entry, Timers};
+use crate::{panics, switch};
+
+/// How many wakes a hub makes, and how many times a greenlet goes on without a switch, before the hub looks
+/// after its descriptors: two greenlets that wake each other for ever must not stop all I/O.
+const RUNS_PER_POLL: u32 = 128;
+
+/// How many coroutines a hub keeps for the next greenlets, each with its stack.
+const IDLE_COROUTINES: usize = 256;
+
+/// What a coroutine does with the job that it is given.
+pub(crate) enum Go {
+    Run,
+    Killed,
+    Refused(SpawnError),
+}
+
+/// The body of a greenlet: runs the closure, or only records why not. Catches what the closure panics with.
+pub(crate) struct Job {
+    pub(crate) run: Box<dyn FnOnce(Go)>,
+    /// A stack size of its own, in bytes.
+    pub(crate) stack_size: Option<usize>,
+}
+
+/// A job that may cross to another hub.
+pub(crate) struct SendJob {
+    pub(crate) run: Box<dyn FnOnce(Go) + Send>,
+    pub(crate) stack_size: Option<usize>,
+}
+
+impl From<SendJob> for Job {
+    fn from(job: SendJob) -> Job {
+        Job {
+            run: job.run,
+            stack_size: job.stack_size,
+        }
+    }
+}
+
+enum Message {
+    Wake(Arc<Task>),
+    Start(Arc<Task>, SendJob),
+    StartAt(u64, Arc<Task>, SendJob),
+    Kill(Arc<Task>),
+}
+
+#[derive(Default)]
+struct Inbox {
+    messages: Vec<Message>,
+    /// The eventfd has been written to since the hub last emptied the inbox.
+    signalled: bool,
+}
+
+/// What everybody may reach of a hub.
+struct Shared {
+    inbox: Mutex<Inbox>,
+    event: OwnedFd,
+}
+
+impl Shared {
+    fn post(&self, message: Message) {
+        let first = {
+            let mut inbox = lock(&self.inbox);
+            inbox.messages.push(message);
+            !std::mem::replace(&mut inbox.signalled, true)
+        };
+        if first {
+            fd::notify(&self.event);
+        }
+    }
+}
+
+/// What only the hub's own thread reaches.
+pub(crate) struct HubLocal {
+    id: u32,
+    stack_size: usize,
+    shared: &'static Shared,
+    timers: Timers,
+    /// In no epoll set (see [`Parker::new`]).
+    idle_fd: OwnedFd,
+    idle: RefCell<Vec<Rc<Slot>>>,
+    runs: Cell<u32>,
+    /// To be woken after the next poll.
+    after_poll: RefCell<Vec<Arc<Task>>>,
+}
+
+/// One coroutine, which runs one greenlet after another.
+struct Slot {
+    parker: Arc<Parker>,
+    job: Cell<Option<(Arc<Task>, Job)>>,
+}
+
+thread_local! {
+    static LOCAL: OnceCell<&'static HubLocal> = const { OnceCell::new() };
+}
+
+pub(crate) struct Runtime {
+    hubs: Vec<&'static Shared>,
+    pub(crate) settings: Settings,
+    next: AtomicUsize,
+}
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+
+/// The runtime, started if need be.
+///
+/// # Panics
+///
+/// If it can't start: no descriptors left, or settings that don't fit the system.
+#[inline]
+pub(crate) fn runtime() -> &'static Runtime {
+    match RUNTIME.get() {
+        Some(runtime) => runtime,
+        None => match start() {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("{error}"),
+        },
+    }
+}
+
+pub(crate) fn started() -> Option<&'static Runtime> {
+    RUNTIME.get()
+}
+
+/// Starts the hubs, once.
+pub(crate) fn start() -> Result<&'static Runtime, StartError> {
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = lock(&STARTING);
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let settings = config::settle()?;
+    overflow::remember();
+    coroutine::configure(settings.hubs, settings.stack_size / size_of::<usize>());
+
+    let mut hubs = Vec::with_capacity(settings.hubs);
+    let (report, reports) = mpsc::channel();
+    for id in 0..settings.hubs as u32 {
+        let shared = open(id, &settings, &report).map_err(StartError::Descriptors)?;
+        hubs.push(shared);
+    }
+    drop(report);
+    for _ in 0..settings.hubs {
+        if !reports.recv().unwrap_or(false) {
+            return Err(StartError::MayInUse);
+        }
+    }
+    // may's first coroutine has installed its handler by now; ours goes on top.
+    overflow::install();
+    panics::install_hook();
+    limits::start();
+    let runtime = Runtime {
+        hubs,
+        settings,
+        next: AtomicUsize::new(0),
+    };
+    Ok(RUNTIME.get_or_init(|| runtime))
+}
+
+/// Opens hub `id`: its descriptors and its two greenlets.
+fn open(
+    id: u32,
+    settings: &Settings,
+    report: &mpsc::Sender<bool>,
+) -> std::io::Result<&'static Shared> {
+    let home = |fd: OwnedFd| fd::duplicate_for(fd.as_fd(), id, settings.hubs);
+    let shared: &'static Shared = Box::leak(Box::new(Shared {
+        inbox: Mutex::default(),
+        event: home(fd::eventfd()?)?,
+    }));
+    let timer_fd = home(fd::timerfd()?)?;
+    let idle_fd = home(fd::eventfd()?)?;
+    let stack_size = settings.stack_size;
+    let report = report.clone();
+    coroutine::spawn_on_worker(id as usize, &format!("hub-{id}"), move || {
+        // Fails when somebody has started may before, with other settings: two hubs on one thread.
+        if this_hub() != home::NO_HUB {
+            report.send(false).ok();
+            return;
+        }
+        home::become_hub(id);
+        altstack::ensure();
+        let local: &'static HubLocal = Box::leak(Box::new(HubLocal {
+            id,
+            stack_size,
+            shared,
+            timers: Timers::new(timer_fd),
+            idle_fd,
+            idle: RefCell::default(),
+            runs: Cell::new(0),
+            after_poll: RefCell::default(),
+        }));
+        LOCAL.with(|cell| cell.set(local).ok());
+        let timers = coroutine::spawn_here(words(stack_size), move || serve_timers(local));
+        report.send(timers.is_ok()).ok();
+        drop(report);
+        serve_inbox(local);
+    })?;
+    Ok(shared)
+}
+
+fn words(bytes: usize) -> usize {
+    bytes / size_of::<usize>()
+}
+
+fn serve_inbox(local: &'static HubLocal) {
+    let registration =
+        Registration::new(local.shared.event.as_raw_fd()).expect("epoll takes an eventfd");
+    let mut messages = Vec::new();
+    loop {
+        registration.wait();
+        // A poll has just been made.
+        local.runs.set(0);
+        for task in local.after_poll.take() {
+            task.wake_here();
+        }
+        {
+            let mut inbox = lock(&local.shared.inbox);
+            inbox.signalled = false;
+            std::mem::swap(&mut inbox.messages, &mut messages);
+        }
+        for message in messages.drain(..) {
+            match message {
+                Message::Wake(task) => task.wake_here(),
+                Message::Start(task, job) => local.start(task, job.into()),
+                Message::StartAt(at, task, job) => local.start_at(at, task, job.into()),
+                Message::Kill(task) => local.kill(&task),
+            }
+        }
+        // A burst must not keep its room for ever.
+        if messages.capacity() > 4096 {
+            messages = Vec::new();
+        }
+    }
+}
+
+fn serve_timers(local: &'static HubLocal) {
+    let registration =
+        Registration::new(local.timers.fd().as_raw_fd()).expect("epoll takes a timerfd");
+    loop {
+        registration.wait();
+        local.runs.set(0);
+        local.timers.fire();
+    }
+}
+
+/// The hub whose thread this is.
+///
+/// # Panics
+///
+/// On any other thread.
+#[inline]
+pub(crate) fn local() -> &'static HubLocal {
+    try_local().expect("this thread is a hub's")
+}
+
+#[inline]
+pub(crate) fn try_local() -> Option<&'static HubLocal> {
+    LOCAL.with(|cell| cell.get().copied())
+}
+
+/// Wakes a greenlet, from anywhere.
+pub(crate) fn wake(task: &Arc<Task>) {
+    if this_hub() == task.hub() {
+        local().wake(task);
+    } else {
+        runtime().hubs[task.hub() as usize].post(Message::Wake(Arc::clone(task)));
+    }
+}
+
+/// Has a greenlet killed by its hub. It has been marked as killed already.
+pub(crate) fn kill(task: &Arc<Task>) {
+    if this_hub() == task.hub() {
+        local().kill(task);
+    } else {
+        runtime().hubs[task.hub() as usize].post(Message::Kill(Arc::clone(task)));
+    }
+}
+
+/// Starts a greenlet on its hub, at a moment of the monotonic clock if one is given.
+pub(crate) fn spawn(task: Arc<Task>, job: SendJob, at: Option<u64>) {
+    let hub = task.hub();
+    if this_hub() == hub {
+        match at {
+            Some(at) => local().start_at(at, task, job.into()),
+            None => local().start(task, job.into()),
+        }
+        return;
+    }
+    runtime().hubs[hub as usize].post(match at {
+        Some(at) => Message::StartAt(at, task, job),
+        None => Message::Start(task, job),
+    });
+}
+
+impl Runtime {
+    pub(crate) fn hubs(&self) -> usize {
+        self.hubs.len()
+    }
+
+    /// The hub for a greenlet that names none: the caller's own, or from a plain thread each in turn.
+    pub(crate) fn pick(&self) -> u32 {
+        match this_hub() {
+            home::NO_HUB => (self.next.fetch_add(1, Ordering::Relaxed) % self.hubs.len()) as u32,
+            hub => hub,
+        }
+    }
+}
+
+impl HubLocal {
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// Counts a run without a poll; false when it is time for one.
+    pub(crate) fn may_run_on(&self) -> bool {
+        let runs = self.runs.get();
+        self.runs.set(runs + 1);
+        runs < RUNS_PER_POLL
+    }
+
+    /// Says that a poll has just been made.
+    pub(crate) fn polled(&self) {
+        self.runs.set(0);
+    }
+
+    fn wake(&self, task: &Arc<Task>) {
+        if self.may_run_on() {
+            task.wake_here();
+        } else {
+            self.wake_after_poll(task);
+        }
+    }
+
+    /// Wakes `task` after the hub has looked after its descriptors.
+    pub(crate) fn wake_after_poll(&self, task: &Arc<Task>) {
+        self.after_poll.borrow_mut().push(Arc::clone(task));
+        let first = !std::mem::replace(&mut lock(&self.shared.inbox).signalled, true);
+        if first {
+            fd::notify(&self.shared.event);
+        }
+    }
+
+    fn kill(&'static self, task: &Arc<Task>) {
+        if task.has_ended() {
+            return;
+        }
+        if task.has_started() {
+            task.wake_here();
+        } else if let Some(key) = task.local().timer.take()
+            && let Some(Entry::Start(task, job)) = self.timers.cancel(key)
+        {
+            // Its closure is dropped by a greenlet, never in the hub's own loop.
+            self.start(task, job);
+        }
+    }
+
+    fn start_at(&'static self, at: u64, task: Arc<Task>, job: Job) {
+        if task.is_killed() {
+            self.start(task, job);
+            return;
+        }
+        let entry = Entry::Start(Arc::clone(&task), job);
+        task.local().timer.set(Some(self.timers.insert(at, entry)));
+    }
+
+    /// Hands the job to an idle coroutine or a new one; it runs when its turn comes.
+    pub(crate) fn start(&'static self, task: Arc<Task>, job: Job) {
+        let stack_size = job.stack_size.unwrap_or(self.stack_size);
+        let pooled = stack_size == self.stack_size;
+        let idle = if pooled {
+            self.idle.borrow_mut().pop()
+        } else {
+            None
+        };
+        let slot = match idle {
+            Some(slot) => slot,
+            None => match self.open_slot(stack_size, pooled) {
+                Ok(slot) => slot,
+                Err(error) => {
+                    // No coroutine, so the closure is dropped here, and must not be able to block.
+                    let _aside = current::aside();
+                    (job.run)(Go::Refused(error));
+                    task.end();
+                    limits::release();
+                    return;
+                }
+            },
+        };
+        slot.job.set(Some((task, job)));
+        slot.parker.unpark();
+    }
+
+    fn open_slot(&'static self, stack_size: usize, pooled: bool) -> Result<Rc<Slot>, SpawnError> {
+        let parker = Arc::new(Parker::new(self.id, self.idle_fd.as_raw_fd()));
+        let slot = Rc::new(Slot {
+            parker,
+            job: Cell::new(None),
+        });
+        let body = {
+            let slot = Rc::clone(&slot);
+            move || self.run_slot(&slot, stack_size, pooled)
+        };
+        // The coroutine runs here up to its first park, in place of the greenlet that spawns it.
+        let _aside = current::aside();
+        // generator panics when the system has no memory or no mappings left.
+        let spawned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            coroutine::spawn_here(words(stack_size), body)
+        }));
+        match spawned {
+            Ok(Ok(())) => Ok(slot),
+            Ok(Err(source)) => Err(SpawnError::stack(stack_size, Some(source))),
+            Err(_) => Err(SpawnError::stack(stack_size, None)),
+        }
+    }
+
+    /// The life of a coroutine.
+    fn run_slot(&self, slot: &Rc<Slot>, stack_size: usize, pooled: bool) {
+        let stack = StackBounds::of_this_coroutine(stack_size);
+        loop {
+            slot.parker.park();
+            if let Some((task, job)) = slot.job.take() {
+                self.run_greenlet(&task, job, slot, stack);
+                if !pooled || self.idle.borrow().len() >= IDLE_COROUTINES {
+                    break;
+                }
+                self.idle.borrow_mut().push(Rc::clone(slot));
+            }
+        }
+        stack.restore_sentinel();
+    }
+
+    fn run_greenlet(&self, task: &Arc<Task>, job: Job, slot: &Slot, stack: StackBounds) {
+        task.start(stack, Arc::clone(&slot.parker));
+        current::set(Some(task));
+        (job.run)(if task.is_killed() {
+            Go::Killed
+        } else {
+            Go::Run
+        });
+        switch::run_hook(task);
+        current::set(None);
+        task.end();
+        limits::release();
+    }
+
+    pub(crate) fn idle_coroutines(&self) -> usize {
+        self.idle.borrow().len()
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("hubs", &self.hubs.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! TCP for greenlets: gevent's `socket`.
+//!
+//! A socket may be used from any greenlet of any hub and from plain threads. Each hub that waits for it has
+//! a registration of its own, so no wait is ever forwarded from one hub to another.
+
+mod listener;
+pub(crate) mod socket;
+mod stream;
+
+pub use listener::TcpListener;
+pub use stream::TcpStream;
+
+use std::io;
+
+use crate::sys::limits as system;
+
+/// An error of a call that opens a descriptor, with the limit that was reached and how to raise it.
+pub(crate) fn explain(error: io::Error) -> io::Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::EMFILE) => format!(
+            "RLIMIT_NOFILE allows this process {} descriptors; raise it with ulimit -n",
+            system::descriptors()
+        ),
+        Some(libc::ENFILE) => {
+            "the system has no descriptors left; raise fs.file-max with sysctl".to_owned()
+        }
+        _ => return error,
+    };
+    io::Error::new(
+        error.kind(),
+        LimitReached {
+            advice,
+            source: error,
+        },
+    )
+}
+
+/// Whether an error says that descriptors or memory have run out: it passes when something is closed.
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
+    let code = match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<LimitReached>())
+    {
+        Some(limit) => limit.source.raw_os_error(),
+        None => error.raw_os_error(),
+    };
+    matches!(
+        code,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+    )
+}
+
+#[derive(Debug)]
+struct LimitReached {
+    advice: String,
+    source: io::Error,
+}
+
+impl std::fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.source, self.advice)
+    }
+}
+
+impl std::error::Error for LimitReached {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

@@ -1,0 +1,361 @@
+//! [`Socket`]: a descriptor and the hubs that wait for it.
+//!
+//! `may` resumes a coroutine that waits for a descriptor on the hub `fd % hubs`, so a hub waits for a number that is its own: the
+//! descriptor itself if it fits, else a duplicate. Registrations are edge-triggered and report reading and writing at
+//! once; of a reader and a writer that wait at the same time, one (the *leader*) waits for the events of both.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use crate::hub;
+use crate::switch::{self, Parked};
+use crate::sys::coroutine::Registration;
+use crate::sys::home::{Home, NO_HUB, this_hub};
+use crate::sys::{current, fd, now_ns};
+use crate::task::{Task, lock};
+
+/// What one waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// A descriptor that greenlets wait for. Non-blocking.
+pub(crate) struct Socket {
+    // Registrations go first: a descriptor is taken out of its epoll set before it is closed.
+    first: OnceLock<Arc<Endpoint>>,
+    more: Mutex<Vec<Arc<Endpoint>>>,
+    fd: OwnedFd,
+}
+
+/// A socket's registration with one hub.
+pub(crate) struct Endpoint {
+    // Dropped before the duplicate is closed, for the same reason.
+    registration: Registration,
+    readiness: Home<Readiness>,
+    _duplicate: Option<OwnedFd>,
+}
+
+struct Readiness {
+    readable: Cell<bool>,
+    writable: Cell<bool>,
+    /// The peer has closed its side, or the connection is broken: no more edges come.
+    closed: Cell<bool>,
+    /// Somebody waits for the registration's events, on behalf of all.
+    led: Cell<bool>,
+    /// Who else waits.
+    reader: RefCell<Option<Arc<Task>>>,
+    writer: RefCell<Option<Arc<Task>>>,
+}
+
+const READABLE: usize =
+    (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as usize;
+const WRITABLE: usize = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as usize;
+const CLOSED: usize = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as usize;
+
+impl Endpoint {
+    /// Ends the wait of the leader.
+    pub(crate) fn wake(&self) {
+        self.registration.wake();
+    }
+}
+
+impl Readiness {
+    fn is(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self.readable.get(),
+            Direction::Write => self.writable.get(),
+        }
+    }
+
+    fn slot(&self, direction: Direction) -> &RefCell<Option<Arc<Task>>> {
+        match direction {
+            Direction::Read => &self.reader,
+            Direction::Write => &self.writer,
+        }
+    }
+
+    fn apply(&self, events: usize) {
+        if events & READABLE != 0 {
+            self.readable.set(true);
+        }
+        if events & WRITABLE != 0 {
+            self.writable.set(true);
+        }
+        if events & CLOSED != 0 {
+            self.closed.set(true);
+        }
+    }
+
+    /// Wakes who waits beside the leader: its event may have come, or it is to lead from now on.
+    fn wake_others(&self) {
+        for slot in [&self.reader, &self.writer] {
+            if let Some(task) = &*slot.borrow() {
+                task.wake_here();
+            }
+        }
+    }
+}
+
+impl Socket {
+    /// A socket on `fd`, which is non-blocking.
+    pub(crate) fn new(fd: OwnedFd) -> Socket {
+        Socket {
+            first: OnceLock::new(),
+            more: Mutex::default(),
+            fd,
+        }
+    }
+
+    /// A new descriptor moved to a number of the caller's hub, so that it needs no duplicate. To be used while nobody else has the descriptor.
+    pub(crate) fn homed(fd: OwnedFd) -> io::Result<OwnedFd> {
+        let hub = this_hub();
+        if hub == NO_HUB || fd.as_raw_fd() as usize % hub::runtime().hubs() == hub as usize {
+            return Ok(fd);
+        }
+        fd::duplicate_for(fd.as_fd(), hub, hub::runtime().hubs())
+    }
+
+    /// The registration with the caller's hub, made if there is none.
+    fn endpoint(&self) -> io::Result<Arc<Endpoint>> {
+        if let Some(endpoint) = self.known_endpoint() {
+            return Ok(endpoint);
+        }
+        let endpoint = self.register(this_hub())?;
+        // Where another hub has been first, this one is put with the rest.
+        if let Err(endpoint) = self.first.set(Arc::clone(&endpoint)) {
+            lock(&self.more).push(endpoint);
+        }
+        Ok(endpoint)
+    }
+
+    /// The registration with the caller's hub, if it has waited before.
+    fn known_endpoint(&self) -> Option<Arc<Endpoint>> {
+        let first = self.first.get()?;
+        if first.readiness.is_here() {
+            return Some(Arc::clone(first));
+        }
+        lock(&self.more)
+            .iter()
+            .find(|endpoint| endpoint.readiness.is_here())
+            .map(Arc::clone)
+    }
+
+    fn register(&self, hub: u32) -> io::Result<Arc<Endpoint>> {
+        let hubs = hub::runtime().hubs();
+        let duplicate = if self.fd.as_raw_fd() as usize % hubs == hub as usize {
+            None
+        } else {
+            Some(fd::duplicate_for(self.fd.as_fd(), hub, hubs).map_err(super::explain)?)
+        };
+        let number = duplicate
+            .as_ref()
+            .map_or(self.fd.as_raw_fd(), AsRawFd::as_raw_fd);
+        Ok(Arc::new(Endpoint {
+            registration: Registration::new(number)?,
+            readiness: Home::new(
+                hub,
+                Readiness {
+                    // The first event, which comes at once, tells what is ready already.
+                    readable: Cell::new(false),
+                    writable: Cell::new(false),
+                    closed: Cell::new(false),
+                    led: Cell::new(false),
+                    reader: RefCell::new(None),
+                    writer: RefCell::new(None),
+                },
+            ),
+            _duplicate: duplicate,
+        }))
+    }
+
+    /// Notes that a call has emptied (or filled) the socket: whoever waits now waits for an event.
+    ///
+    /// Only on a hub's own thread: events are applied there too, so none is lost in between.
+    fn drained(&self, direction: Direction) {
+        let note = |endpoint: &Endpoint| {
+            let readiness = endpoint.readiness.get();
+            match direction {
+                // After the peer's close there is no further edge, and the end is still to be read.
+                Direction::Read => readiness.readable.set(readiness.closed.get()),
+                Direction::Write => readiness.writable.set(false),
+            }
+        };
+        match self.first.get() {
+            Some(first) if first.readiness.is_here() => note(first),
+            Some(_) if this_hub() != NO_HUB => {
+                if let Some(endpoint) = self.known_endpoint() {
+                    note(&endpoint);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Runs a read that never blocks; `asked` is how many bytes there is room for.
+    pub(crate) fn try_read(
+        &self,
+        asked: usize,
+        read: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let result = read(self.fd.as_fd());
+        let drained = match &result {
+            // Less than there is room for: all of it has been read. 0 is the end, which stays readable.
+            Ok(n) => *n < asked && *n > 0,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        if drained {
+            self.drained(Direction::Read);
+        }
+        result
+    }
+
+    /// Runs a write that never blocks.
+    pub(crate) fn try_write(
+        &self,
+        write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let result = write(self.fd.as_fd());
+        if matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            self.drained(Direction::Write);
+        }
+        result
+    }
+
+    /// Waits until the socket may be read or written without blocking, no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut`; `ResourceBusy` when another greenlet of the hub waits for the same already (gevent's
+    /// `ConcurrentObjectUseError`); `WouldBlock` in a greenlet that unwinds.
+    pub(crate) fn wait(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait_until(direction, switch::deadline(timeout))
+    }
+
+    pub(crate) fn wait_until(&self, direction: Direction, until: Option<u64>) -> io::Result<()> {
+        switch::check();
+        if !switch::may_wait() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let Some(task) = current::get() else {
+            return self.wait_as_thread(direction, until);
+        };
+        let endpoint = self.endpoint()?;
+        let readiness = endpoint.readiness.get();
+        if readiness.is(direction) {
+            // Always ready is no reason to keep the hub for oneself.
+            if !hub::local().may_run_on() {
+                switch::pass(true);
+            }
+            return Ok(());
+        }
+        if readiness.slot(direction).borrow().is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another greenlet waits for the same direction of this socket",
+            ));
+        }
+        *readiness.slot(direction).borrow_mut() = Some(Arc::clone(&task));
+        let _slot = Vacate(readiness.slot(direction));
+        while !readiness.is(direction) {
+            let parked = if readiness.led.get() {
+                switch::park(until)
+            } else {
+                lead(&endpoint, readiness, &task, until)
+            };
+            match parked {
+                Parked::Woken => {}
+                // What came at the last moment counts.
+                _ if readiness.is(direction) => {}
+                Parked::Expired => return Err(timed_out()),
+                Parked::Interrupted(interrupt) => switch::raise(interrupt),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_as_thread(&self, direction: Direction, until: Option<u64>) -> io::Result<()> {
+        loop {
+            let rest = switch::rest_of_thread(until);
+            if fd::poll(self.fd.as_fd(), direction == Direction::Write, rest)? {
+                return Ok(());
+            }
+            switch::check();
+            if until.is_some_and(|until| now_ns() >= until) {
+                return Err(timed_out());
+            }
+        }
+    }
+}
+
+/// Waits for the registration's events and passes them on.
+fn lead(
+    endpoint: &Arc<Endpoint>,
+    readiness: &Readiness,
+    task: &Arc<Task>,
+    until: Option<u64>,
+) -> Parked {
+    readiness.led.set(true);
+    *task.local().io.borrow_mut() = Some(Arc::clone(endpoint));
+    let mut events = 0;
+    let parked = switch::switch(task, until, || events = endpoint.registration.wait());
+    task.local().io.borrow_mut().take();
+    readiness.led.set(false);
+    readiness.apply(events);
+    if events & (READABLE | WRITABLE) != 0 {
+        hub::local().polled();
+    }
+    // The slot of the leader itself is woken too; that is one spurious wake at the most.
+    let mine = [&readiness.reader, &readiness.writer]
+        .into_iter()
+        .all(|slot| {
+            slot.borrow()
+                .as_ref()
+                .is_none_or(|other| Arc::ptr_eq(other, task))
+        });
+    if !mine {
+        readiness.wake_others();
+    }
+    parked
+}
+
+/// Empties a slot when its greenlet goes on, or unwinds.
+struct Vacate<'a>(&'a RefCell<Option<Arc<Task>>>);
+
+impl Drop for Vacate<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().take();
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        "the socket's time limit has passed",
+    )
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Socket").field(&self.fd).finish()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("registration", &self.registration)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+//! Panics of greenlets: the message names the greenlet, and kills and time-outs are told apart.
+
+use std::any::Any;
+use std::sync::Once;
+
+use crate::switch::{GreenletExit, TimeoutExpired};
+use crate::sys::current;
+
+/// Puts a line that names the greenlet before the message of whatever panic hook is in force.
+pub(crate) fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            current::with(|task| {
+                if let Some(task) = task {
+                    eprintln!("greenlet '{}' (id {}) panicked:", task.name(), task.id());
+                }
+            });
+            previous(info);
+        }));
+    });
+}
+
+/// Whether a payload caught by `catch_unwind` is a kill or a time-out of the runtime on its way up.
+///
+/// Code that catches panics must pass such a payload on with [`std::panic::resume_unwind`]. If it does not, a kill is
+/// raised again by the greenlet's next blocking call.
+///
+/// ```
+/// # fn work() {}
+/// # greenwood_runtime::spawn(|| {
+/// if let Err(payload) = std::panic::catch_unwind(work) {
+///     if greenwood_runtime::is_interrupt(&*payload) {
+///         std::panic::resume_unwind(payload);
+///     }
+///     eprintln!("work has panicked; the greenlet goes on");
+/// }
+/// # }).join().unwrap();
+/// ```
+pub fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<GreenletExit>() || payload.is::<TimeoutExpired>()
+}
+
+/// The text of a panic's payload, if it has one.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}

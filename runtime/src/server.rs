@@ -1,0 +1,376 @@
+//! [`StreamServer`]: gevent's `StreamServer`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::error::SpawnError;
+use crate::event::Event;
+use crate::greenlet::{Builder, Current, Greenlet, await_end, getcurrent};
+use crate::net::{self, TcpListener, TcpStream};
+use crate::semaphore::Semaphore;
+use crate::task::lock;
+use crate::{hub, limits, sleep, switch};
+
+/// How long accepting pauses when descriptors or memory have run out; doubled up to [`MAX_DELAY`].
+const MIN_DELAY: Duration = Duration::from_millis(10);
+const MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// How many connections are taken before the hub's other greenlets get their turn: gevent's `max_accept`.
+const MAX_ACCEPT: usize = 100;
+
+/// Descriptors left for everything that is no connection, when the number of connections is not set.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Accepts connections and runs a handler for each in a greenlet of its own: gevent's `StreamServer`.
+///
+/// Connections go to the hubs by their descriptors' numbers, which are given out in turn. A handler that panics ends its connection only. When descriptors
+/// or memory run out, accepting pauses (10 ms, doubled up to 1 s) and goes on; nobody who is connected notices.
+///
+/// A clone is a second handle to the same server, to stop it from elsewhere.
+///
+/// ```no_run
+/// use greenwood_runtime::StreamServer;
+/// use std::io::{Read, Write};
+///
+/// let server = StreamServer::new("127.0.0.1:7000", |mut stream, _peer| {
+///     let mut buffer = [0; 1024];
+///     while let Ok(n) = stream.read(&mut buffer) {
+///         if n == 0 || stream.write_all(&buffer[..n]).is_err() {
+///             break;
+///         }
+///     }
+/// })?;
+/// server.serve_forever()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct StreamServer {
+    inner: Arc<Inner>,
+}
+
+type Handle = dyn Fn(TcpStream, SocketAddr) + Send + Sync;
+
+struct Inner {
+    address: SocketAddr,
+    handle: Box<Handle>,
+    state: Mutex<State>,
+    /// Those whose handler runs, by the greenlet's number.
+    connections: Mutex<HashMap<u64, Current>>,
+    stopped: Event,
+}
+
+struct State {
+    /// None once stopped: then the port is free.
+    listener: Option<Arc<TcpListener>>,
+    max_connections: Option<usize>,
+    acceptor: Option<Greenlet<()>>,
+}
+
+impl StreamServer {
+    /// Listens on `address`; connections wait in the backlog until [`start`](StreamServer::start).
+    ///
+    /// # Errors
+    ///
+    /// When the address can't be had, with the address.
+    pub fn new<F>(address: impl ToSocketAddrs, handle: F) -> io::Result<StreamServer>
+    where
+        F: Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
+    {
+        StreamServer::from_listener(TcpListener::bind(address)?, handle)
+    }
+
+    /// As [`new`](StreamServer::new), on a listener made by the caller.
+    ///
+    /// # Errors
+    ///
+    /// When the listener has no internet address.
+    pub fn from_listener<F>(listener: TcpListener, handle: F) -> io::Result<StreamServer>
+    where
+        F: Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
+    {
+        let inner = Inner {
+            address: listener.local_addr()?,
+            handle: Box::new(handle),
+            state: Mutex::new(State {
+                listener: Some(Arc::new(listener)),
+                max_connections: None,
+                acceptor: None,
+            }),
+            connections: Mutex::default(),
+            stopped: Event::new(),
+        };
+        Ok(StreamServer {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The most connections at a time: further ones wait in the backlog. Default: what descriptors and greenlets allow
+    /// ([`Hub::limits`](crate::Hub::limits)), less 64 descriptors.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0: the server could never serve.
+    pub fn max_connections(self, connections: usize) -> StreamServer {
+        assert!(
+            connections > 0,
+            "max_connections is 0: the server could never accept"
+        );
+        lock(&self.inner.state).max_connections = Some(connections);
+        self
+    }
+
+    /// How many connections the system holds before they are accepted. Default: 128; capped by `net.core.somaxconn`.
+    pub fn backlog(self, backlog: u16) -> StreamServer {
+        if let Some(listener) = &lock(&self.inner.state).listener {
+            // Fails only for a socket that does not listen.
+            listener.set_backlog(backlog.into()).ok();
+        }
+        self
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.inner.address
+    }
+
+    /// How many connections are being served.
+    pub fn connections(&self) -> usize {
+        lock(&self.inner.connections).len()
+    }
+
+    /// Starts accepting, and returns. Does nothing if it has started.
+    ///
+    /// # Errors
+    ///
+    /// When it has been stopped, or its greenlet can't be started.
+    pub fn start(&self) -> io::Result<()> {
+        let mut state = lock(&self.inner.state);
+        if state.acceptor.is_some() {
+            return Ok(());
+        }
+        let Some(listener) = &state.listener else {
+            return Err(io::Error::other(
+                "the server has been stopped: make a new one",
+            ));
+        };
+        let slots = Arc::new(Semaphore::new(
+            state.max_connections.unwrap_or_else(allowed),
+        ));
+        let hub = listener.as_raw_fd() as usize % hub::runtime().hubs();
+        let acceptor = Acceptor {
+            inner: Arc::clone(&self.inner),
+            listener: Arc::clone(listener),
+            slots,
+            delay: MIN_DELAY,
+        };
+        let name = format!("accept {}", self.inner.address);
+        let greenlet = Builder::new()
+            .name(name)
+            .hub(hub)
+            .spawn(move || acceptor.run())
+            .map_err(io::Error::other)?;
+        state.acceptor = Some(greenlet);
+        Ok(())
+    }
+
+    /// Starts accepting and waits until the server is stopped, by another handle to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](StreamServer::start).
+    pub fn serve_forever(&self) -> io::Result<()> {
+        self.start()?;
+        self.inner.stopped.wait();
+        Ok(())
+    }
+
+    /// Stops: closes the listener, gives those who are being served `timeout` to finish, then kills them. gevent's default is 1 s.
+    /// Returns when all have ended. The caller's own greenlet is left alone.
+    pub fn stop(&self, timeout: Duration) {
+        self.close();
+        self.finish(timeout);
+    }
+
+    /// The first half of [`stop`](StreamServer::stop): no more connections are accepted, and the port is free.
+    pub fn close(&self) {
+        let acceptor = {
+            let mut state = lock(&self.inner.state);
+            state.listener.take();
+            state.acceptor.take()
+        };
+        if let Some(acceptor) = acceptor {
+            acceptor.kill();
+        }
+    }
+
+    /// The second half of [`stop`](StreamServer::stop).
+    pub fn finish(&self, timeout: Duration) {
+        let deadline = switch::deadline(Some(timeout));
+        let myself = getcurrent().map(|current| current.id());
+        let running: Vec<Current> = {
+            let connections = lock(&self.inner.connections);
+            connections
+                .values()
+                .filter(|it| Some(it.id()) != myself)
+                .cloned()
+                .collect()
+        };
+        for connection in &running {
+            await_end(connection.task(), deadline);
+        }
+        for connection in &running {
+            connection.kill_nowait();
+        }
+        for connection in &running {
+            await_end(connection.task(), None);
+        }
+        self.inner.stopped.set();
+    }
+}
+
+impl fmt::Debug for StreamServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamServer")
+            .field("address", &self.inner.address)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
+
+fn allowed() -> usize {
+    let descriptors = crate::sys::limits::descriptors()
+        .saturating_sub(SPARE_DESCRIPTORS)
+        .max(1);
+    limits::allowed().min(usize::try_from(descriptors).unwrap_or(usize::MAX))
+}
+
+struct Acceptor {
+    inner: Arc<Inner>,
+    listener: Arc<TcpListener>,
+    slots: Arc<Semaphore>,
+    delay: Duration,
+}
+
+impl Acceptor {
+    fn run(mut self) {
+        let mut in_a_row = 0;
+        loop {
+            // The slot first: a connection that can't be served yet stays in the backlog.
+            if !self.slots.acquire() {
+                return;
+            }
+            let slot = Slot(Arc::clone(&self.slots));
+            match self.listener.try_accept() {
+                Ok((fd, peer)) => {
+                    match self.serve(fd, peer, slot) {
+                        Ok(()) => self.delay = MIN_DELAY,
+                        Err(error) => self.pause(&error),
+                    }
+                    in_a_row += 1;
+                    if in_a_row >= MAX_ACCEPT {
+                        in_a_row = 0;
+                        crate::idle();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    drop(slot);
+                    in_a_row = 0;
+                    if let Err(error) = self.listener.wait() {
+                        drop(self.fail(&error));
+                        return;
+                    }
+                }
+                Err(error) if net::is_exhaustion(&error) => {
+                    drop(slot);
+                    self.pause(&error);
+                }
+                Err(error) if is_fatal(&error) => {
+                    drop(self.fail(&error));
+                    return;
+                }
+                // The connection has died in the backlog: accept(2) reports its error.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn serve(&self, fd: OwnedFd, peer: SocketAddr, slot: Slot) -> Result<(), SpawnError> {
+        // The hub to which the descriptor's number belongs: it is waited for without a duplicate.
+        let hub = fd.as_raw_fd() as usize % hub::runtime().hubs();
+        let stream = TcpStream::from_nonblocking(fd);
+        let inner = Arc::clone(&self.inner);
+        let run = move || {
+            let _slot = slot;
+            let _entry = Entry::new(&inner);
+            // Accepted just before the server stopped: it is not among those that stop waits for.
+            if lock(&inner.state).listener.is_some() {
+                (inner.handle)(stream, peer);
+            }
+        };
+        Builder::new().hub(hub).spawn(run).map(drop)
+    }
+
+    fn pause(&mut self, error: &dyn std::error::Error) {
+        tracing::warn!(
+            address = %self.inner.address,
+            delay_ms = self.delay.as_millis() as u64,
+            "accepting pauses: {error}"
+        );
+        sleep(self.delay);
+        self.delay = (self.delay * 2).min(MAX_DELAY);
+    }
+
+    fn fail(&self, error: &io::Error) -> Option<Arc<TcpListener>> {
+        tracing::error!(address = %self.inner.address, "accepting ends: {error}");
+        self.inner.stopped.set();
+        lock(&self.inner.state).listener.take()
+    }
+}
+
+/// Whether the listener itself is broken.
+fn is_fatal(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK)
+    )
+}
+
+/// A place among the connections that are served at a time.
+struct Slot(Arc<Semaphore>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// The entry of a running handler.
+struct Entry<'a> {
+    inner: &'a Inner,
+    id: u64,
+}
+
+impl Entry<'_> {
+    fn new(inner: &Inner) -> Entry<'_> {
+        let current = getcurrent().expect("handlers run in greenlets");
+        let id = current.id();
+        lock(&inner.connections).insert(id, current);
+        Entry { inner, id }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let mut connections = lock(&self.inner.connections);
+        connections.remove(&self.id);
+        // A burst must not keep its room for ever.
+        if connections.capacity() > 64 && connections.len() * 8 < connections.capacity() {
+            connections.shrink_to_fit();
+        }
+    }
+}

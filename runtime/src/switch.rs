@@ -1,0 +1,252 @@
+//! The one place that switches.
+//!
+//! Every blocking call of the runtime ends here. It is here that a greenlet is put aside and comes back,
+//! that its thread is checked, and that kills and time-outs are noticed. Callers that are no greenlets
+//! (the main thread, any OS thread) wait as threads.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::hub;
+use crate::sys::{current, home, now_ns};
+use crate::task::{Frame, Sleeper, Task, ThreadParker};
+
+thread_local! {
+    static THREAD: Arc<ThreadParker> = Arc::new(ThreadParker::default());
+    static THREAD_FRAME: Frame = Frame::default();
+}
+
+/// Something to be done before the running greenlet switches away, for instance to send what was held
+/// back to go out in one piece. It must not block.
+pub trait BeforeSwitch: Send + Sync {
+    /// Called once, on the greenlet's own stack, before its next switch (or at its end).
+    fn before_switch(self: Arc<Self>);
+}
+
+/// Why a park ended.
+#[derive(Debug)]
+pub(crate) enum Parked {
+    /// Woken: look at the condition again. Wakes may be spurious.
+    Woken,
+    /// The deadline given to the park has passed.
+    Expired,
+    /// A kill or a time-out has come; the caller tidies up and then [`raise`]s it.
+    Interrupted(Interrupt),
+}
+
+/// What a greenlet is unwound with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    Kill,
+    /// The time-out with this identity.
+    Timeout(u64),
+}
+
+/// The payload of a kill: gevent's `GreenletExit`.
+#[derive(Debug)]
+pub(crate) struct GreenletExit;
+
+/// The payload of a time-out, caught by the `with_timeout` that owns it.
+#[derive(Debug)]
+pub(crate) struct TimeoutExpired(pub(crate) u64);
+
+/// Unwinds the running greenlet (or thread) up to whoever owns the interrupt. Prints nothing.
+pub(crate) fn raise(interrupt: Interrupt) -> ! {
+    match interrupt {
+        Interrupt::Kill => resume_unwind(Box::new(GreenletExit)),
+        Interrupt::Timeout(id) => resume_unwind(Box::new(TimeoutExpired(id))),
+    }
+}
+
+/// Whether the caller may wait: not while it unwinds, as the count of panics is the thread's
+/// and a switch would leak it into another greenlet. A blocking call then acts as with a time-out of zero.
+#[inline]
+pub(crate) fn may_wait() -> bool {
+    !std::thread::panicking()
+}
+
+/// What every blocking call does first: raises a kill or a time-out that is due.
+///
+/// Nothing has been taken or queued yet, so nothing can be lost here.
+#[inline]
+pub(crate) fn check() {
+    if let Some(interrupt) = due()
+        && may_wait()
+    {
+        raise(interrupt);
+    }
+}
+
+fn due() -> Option<Interrupt> {
+    let (killed, timeout) = current::with(|task| match task {
+        Some(task) => (task.is_killed(), earliest(&task.local().frame)),
+        None => (false, THREAD_FRAME.with(earliest)),
+    });
+    if killed {
+        return Some(Interrupt::Kill);
+    }
+    match timeout {
+        Some((id, deadline)) if deadline <= now_ns() => Some(Interrupt::Timeout(id)),
+        _ => None,
+    }
+}
+
+/// The time-out in force that expires first; the outermost of those that expire together.
+fn earliest(frame: &Frame) -> Option<(u64, u64)> {
+    frame
+        .timeouts
+        .borrow()
+        .iter()
+        .copied()
+        .min_by_key(|&(_, deadline)| deadline)
+}
+
+/// Whom to wake to wake the caller.
+pub(crate) fn sleeper() -> Sleeper {
+    match current::get() {
+        Some(task) => Sleeper::Greenlet(task),
+        None => Sleeper::Thread(THREAD.with(Arc::clone)),
+    }
+}
+
+/// Calls `f` with the caller's frame.
+pub(crate) fn with_frame<R>(f: impl FnOnce(&Frame) -> R) -> R {
+    match current::get() {
+        Some(task) => f(&task.local().frame),
+        None => THREAD_FRAME.with(f),
+    }
+}
+
+/// The moment that is `timeout` from now; none for a wait without end.
+pub(crate) fn deadline(timeout: Option<Duration>) -> Option<u64> {
+    let nanoseconds = u64::try_from(timeout?.as_nanos()).ok()?;
+    now_ns().checked_add(nanoseconds)
+}
+
+/// Has `hook` called before the caller's next switch. False outside greenlets, and when another hook is
+/// waiting already: then the caller does at once what it wanted to put off.
+pub fn before_switch(hook: &Arc<impl BeforeSwitch + 'static>) -> bool {
+    current::with(|task| {
+        let Some(task) = task else { return false };
+        let mut slot = task.local().frame.before_switch.borrow_mut();
+        if slot.is_some() {
+            return false;
+        }
+        *slot = Some(Arc::clone(hook) as Arc<dyn BeforeSwitch>);
+        true
+    })
+}
+
+pub(crate) fn run_hook(task: &Task) {
+    let hook = task.local().frame.before_switch.borrow_mut().take();
+    if let Some(hook) = hook {
+        hook.before_switch();
+    }
+}
+
+/// Waits until woken, at the latest until `deadline`.
+pub(crate) fn park(deadline: Option<u64>) -> Parked {
+    match current::get() {
+        Some(task) => {
+            let parker = task.local().parker.borrow().clone();
+            let parker = parker.expect("a running greenlet has a parker");
+            switch(&task, deadline, || parker.park())
+        }
+        None => park_thread(deadline),
+    }
+}
+
+fn park_thread(deadline: Option<u64>) -> Parked {
+    assert_eq!(
+        home::this_hub(),
+        home::NO_HUB,
+        "a blocking call in a hub's own loop: it would stop every greenlet of the hub"
+    );
+    let timeout = THREAD_FRAME.with(earliest);
+    let until = match (deadline, timeout) {
+        (Some(deadline), Some((_, timeout))) => Some(deadline.min(timeout)),
+        (deadline, timeout) => deadline.or(timeout.map(|(_, at)| at)),
+    };
+    THREAD.with(|parker| parker.park(until));
+    if let Some(until) = until
+        && now_ns() >= until
+    {
+        return ended_by(deadline, timeout);
+    }
+    Parked::Woken
+}
+
+/// How long an OS thread may wait: until `until` or the first of its time-outs. Their expiry is noticed by [`check`].
+pub(crate) fn rest_of_thread(until: Option<u64>) -> Option<Duration> {
+    let timeout = THREAD_FRAME.with(earliest).map(|(_, at)| at);
+    let until = match (until, timeout) {
+        (Some(until), Some(timeout)) => until.min(timeout),
+        (until, timeout) => until.or(timeout)?,
+    };
+    Some(Duration::from_nanos(until.saturating_sub(now_ns())))
+}
+
+/// Which of the two has expired, when one has.
+fn ended_by(deadline: Option<u64>, timeout: Option<(u64, u64)>) -> Parked {
+    match (deadline, timeout) {
+        (Some(deadline), Some((_, at))) if deadline < at => Parked::Expired,
+        (_, Some((id, _))) => Parked::Interrupted(Interrupt::Timeout(id)),
+        _ => Parked::Expired,
+    }
+}
+
+/// Puts the running greenlet aside by `wait`, which comes back when something wakes it.
+pub(crate) fn switch(task: &Arc<Task>, deadline: Option<u64>, wait: impl FnOnce()) -> Parked {
+    debug_assert!(may_wait(), "a greenlet that unwinds must not switch");
+    let local = task.local();
+    run_hook(task);
+    let timeout = earliest(&local.frame);
+    let until = match (deadline, timeout) {
+        (Some(deadline), Some((_, timeout))) => Some(deadline.min(timeout)),
+        (deadline, timeout) => deadline.or(timeout.map(|(_, at)| at)),
+    };
+    if task.is_killed() {
+        return Parked::Interrupted(Interrupt::Kill);
+    }
+    if let Some(until) = until {
+        local.deadline.set(Some(until));
+        hub::local().timers().ensure(task, until);
+    }
+
+    current::set(None);
+    wait();
+    current::set(Some(task));
+
+    // Panics if the greenlet has come back on another thread.
+    let local = task.local();
+    local.deadline.set(None);
+    let expired = local.expired.replace(false);
+    if task.is_killed() {
+        return Parked::Interrupted(Interrupt::Kill);
+    }
+    if expired {
+        return ended_by(deadline, timeout);
+    }
+    Parked::Woken
+}
+
+/// Lets the other greenlets of the hub run; with `poll`, its I/O too, always.
+pub(crate) fn pass(poll: bool) {
+    let Some(task) = current::get() else {
+        std::thread::yield_now();
+        return;
+    };
+    let local_hub = hub::local();
+    if !poll && local_hub.may_run_on() {
+        let parked = switch(&task, None, crate::sys::coroutine::yield_now);
+        if let Parked::Interrupted(interrupt) = parked {
+            raise(interrupt);
+        }
+        return;
+    }
+    local_hub.wake_after_poll(&task);
+    if let Parked::Interrupted(interrupt) = park(None) {
+        raise(interrupt);
+    }
+}

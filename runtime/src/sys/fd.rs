@@ -1,0 +1,214 @@
+//! Descriptors: the system calls that std has no safe name for, or not without a copy.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn check_size(result: isize) -> io::Result<usize> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as usize)
+    }
+}
+
+/// A non-blocking eventfd.
+pub(crate) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointer; a descriptor that it returns is new and ours.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes an eventfd readable. Never blocks: the counter would have to reach 2^64 - 1.
+pub(crate) fn notify(fd: &OwnedFd) {
+    let one = 1u64;
+    // SAFETY: `one` is eight readable bytes.
+    unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
+}
+
+/// A non-blocking timerfd on the monotonic clock, disarmed.
+pub(crate) fn timerfd() -> io::Result<OwnedFd> {
+    let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+    // SAFETY: takes no pointer; a descriptor that it returns is new and ours.
+    let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Arms a timerfd for a moment of [`now_ns`](super::now_ns)'s clock; a moment in the past fires at once.
+pub(crate) fn arm(fd: &OwnedFd, at_ns: u64) {
+    // All zero would disarm it.
+    let at_ns = at_ns.max(1);
+    let value = libc::itimerspec {
+        it_interval: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        },
+        it_value: libc::timespec {
+            tv_sec: (at_ns / 1_000_000_000) as libc::time_t,
+            tv_nsec: (at_ns % 1_000_000_000) as libc::c_long,
+        },
+    };
+    // SAFETY: `value` is a valid itimerspec; the old value is not asked for.
+    unsafe {
+        libc::timerfd_settime(
+            fd.as_raw_fd(),
+            libc::TFD_TIMER_ABSTIME,
+            &value,
+            std::ptr::null_mut(),
+        )
+    };
+}
+
+/// A duplicate of `fd` whose number is `hub` modulo `hubs`: the number decides which hub's epoll
+/// set it goes to.
+pub(crate) fn duplicate_for(fd: BorrowedFd<'_>, hub: u32, hubs: usize) -> io::Result<OwnedFd> {
+    let mut lowest: RawFd = 3;
+    // Duplicates with wrong numbers are kept until the right one is found: a lower number would come back.
+    let mut wrong = Vec::new();
+    loop {
+        // SAFETY: takes no pointer; a descriptor that it returns is new and ours.
+        let number = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) })?;
+        // SAFETY: as above.
+        let duplicate = unsafe { OwnedFd::from_raw_fd(number) };
+        if number as usize % hubs == hub as usize {
+            return Ok(duplicate);
+        }
+        lowest = number + 1;
+        wrong.push(duplicate);
+    }
+}
+
+/// Receives into `buffer`; never blocks.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is writable for its length.
+    check_size(unsafe {
+        libc::recv(
+            fd.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            libc::MSG_DONTWAIT,
+        )
+    })
+}
+
+/// Receives at most `max` bytes behind what `buffer` holds, without filling the room with zeroes first; never blocks.
+pub(crate) fn receive_into(
+    fd: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    max: usize,
+) -> io::Result<usize> {
+    if buffer.capacity() - buffer.len() < max {
+        buffer
+            .try_reserve(max)
+            .map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+    }
+    let room: &mut [MaybeUninit<u8>] = &mut buffer.spare_capacity_mut()[..max];
+    // SAFETY: `room` is writable for its length; the kernel reads nothing of it.
+    let n = check_size(unsafe {
+        libc::recv(
+            fd.as_raw_fd(),
+            room.as_mut_ptr().cast(),
+            room.len(),
+            libc::MSG_DONTWAIT,
+        )
+    })?;
+    // SAFETY: the kernel has initialised `n` bytes behind the old length, within the capacity.
+    unsafe { buffer.set_len(buffer.len() + n) };
+    Ok(n)
+}
+
+/// Sends; never blocks, never raises SIGPIPE.
+pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: `bytes` is readable for its length.
+    check_size(unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// Sends several pieces in one call; never blocks, never raises SIGPIPE.
+pub(crate) fn send_vectored(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: msghdr is plain data for which all-zero is valid: no name, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = pieces.as_ptr().cast_mut().cast();
+    message.msg_iovlen = pieces.len().min(libc::UIO_MAXIOV as usize) as _;
+    // SAFETY: IoSlice has the layout of iovec by std's promise; the pieces are readable for their lengths and
+    // sendmsg does not write to them.
+    check_size(unsafe {
+        libc::sendmsg(
+            fd.as_raw_fd(),
+            &message,
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
+    })
+}
+
+/// Accepts a connection as a non-blocking descriptor, with the peer's address; never blocks when the listener doesn't.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the closure hands accept4 a place for an address and its size, and fails when accept4 does.
+    let (fd, address) = unsafe {
+        socket2::SockAddr::try_init(|address, length| {
+            check(libc::accept4(
+                listener.as_raw_fd(),
+                address.cast(),
+                length,
+                flags,
+            ))
+        })
+    }?;
+    // SAFETY: accept4 returned a descriptor that is new and ours.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let address = address.as_socket().ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a connection from no internet address",
+        )
+    })?;
+    Ok((fd, address))
+}
+
+/// Blocks the *thread* until the descriptor can be read (or written); false when the time is up.
+pub(crate) fn poll(
+    fd: BorrowedFd<'_>,
+    for_writing: bool,
+    timeout: Option<Duration>,
+) -> io::Result<bool> {
+    let events = if for_writing {
+        libc::POLLOUT
+    } else {
+        libc::POLLIN
+    };
+    let mut entry = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events,
+        revents: 0,
+    };
+    let milliseconds = match timeout {
+        // Rounded up, so that a wait of less than a millisecond is one.
+        Some(timeout) => timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32,
+        None => -1,
+    };
+    // SAFETY: one valid pollfd.
+    let ready = unsafe { libc::poll(&mut entry, 1, milliseconds) };
+    if ready < 0 {
+        let error = io::Error::last_os_error();
+        // A signal: the caller looks at the clock and polls again.
+        return if error.kind() == io::ErrorKind::Interrupted {
+            Ok(true)
+        } else {
+            Err(error)
+        };
+    }
+    Ok(ready > 0)
+}

@@ -1,0 +1,86 @@
+//! The bounds of a coroutine's stack, its sentinel, and giving untouched pages back.
+//!
+//! `generator` (under `may`) maps `size` bytes above one guard page, writes eight sentinel words at
+//! the low end, and ends the process with status 1 when the lowest of them is gone as the coroutine
+//! ends. A frame may use the whole stack legitimately, and [`trim`](StackBounds::trim) drops the lowest page, so the
+//! words are put back before a coroutine ends.
+
+/// The word that `generator` 0.8.12 fills the low end of a stack with.
+const SENTINEL: usize = 0xDEAD_BEEF;
+/// How many of them.
+const SENTINEL_WORDS: usize = 8;
+
+/// The page size; Linux on x86_64 and most others. Checked against the system at start.
+pub(crate) const PAGE: usize = 4096;
+
+/// Where a stack lies: `low..high` is usable, the page below `low` is the guard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StackBounds {
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+}
+
+impl StackBounds {
+    /// The bounds of the stack of the coroutine that calls this, whose size is `size` bytes
+    /// (a multiple of the page size).
+    ///
+    /// To be called near the coroutine's entry: the address of a local is then in the topmost page,
+    /// because `may` puts only its own small frame (about 1 KiB) above.
+    #[inline(never)]
+    pub(crate) fn of_this_coroutine(size: usize) -> StackBounds {
+        let marker = 0u8;
+        let here = std::ptr::from_ref(std::hint::black_box(&marker)).addr();
+        let high = (here | (PAGE - 1)) + 1;
+        StackBounds {
+            low: high - size,
+            high,
+        }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.high - self.low
+    }
+
+    /// Whether a fault at `address` is this stack running over: the guard page, or just below it
+    /// (frames are probed page by page, but C code is not).
+    pub(crate) fn is_overflow(&self, address: usize) -> bool {
+        self.low != 0 && address < self.low && address >= self.low - 4 * PAGE
+    }
+
+    /// Puts the sentinel words back.
+    ///
+    /// To be called on the stack itself, whose coroutine is about to end.
+    pub(crate) fn restore_sentinel(&self) {
+        let low = std::ptr::with_exposed_provenance_mut::<usize>(self.low);
+        for i in 0..SENTINEL_WORDS {
+            // SAFETY: `low` is the lowest address of the mapped, writable stack that this code
+            // runs on, whose topmost frames are thousands of words above.
+            unsafe { low.add(i).write(SENTINEL) };
+        }
+    }
+
+    /// Gives the pages below the frame of the caller back to the system: a parked greenlet then
+    /// keeps only what it uses. They come back as zeroes when the stack grows into them.
+    #[inline(never)]
+    pub(crate) fn trim(&self) {
+        let marker = 0u8;
+        let here = std::ptr::from_ref(std::hint::black_box(&marker)).addr();
+        if here <= self.low || here >= self.high {
+            return;
+        }
+        // The frame of this function, the red zone and the call to madvise stay well inside one page.
+        let end = (here & !(PAGE - 1)).saturating_sub(PAGE);
+        if end <= self.low {
+            return;
+        }
+        // SAFETY: low..end is part of the private anonymous mapping of this very stack, below every
+        // live frame; its contents are dead, save the sentinel, which is restored before the end.
+        unsafe {
+            libc::madvise(
+                std::ptr::with_exposed_provenance_mut(self.low),
+                end - self.low,
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+}

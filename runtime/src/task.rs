@@ -1,0 +1,251 @@
+//! [`Task`]: what the runtime knows of one greenlet, and how anything that waits is woken.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::hub;
+use crate::sys::coroutine::Parker;
+use crate::sys::home::Home;
+use crate::sys::now_ns;
+use crate::sys::stack::StackBounds;
+use crate::timer::TimerKey;
+use crate::waiter::Waiter;
+
+/// Locks, also when a panic has poisoned the lock: our critical sections leave the data whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const WAITING_TO_START: u8 = 0;
+const RUNNING: u8 = 1;
+const ENDED: u8 = 2;
+
+/// One greenlet, whatever its result's type is.
+pub(crate) struct Task {
+    id: u64,
+    name: OnceLock<Box<str>>,
+    state: AtomicU8,
+    killed: AtomicBool,
+    ends: Mutex<Vec<Arc<Waiter>>>,
+    stack: StackCell,
+    local: Home<TaskLocal>,
+}
+
+/// What only the greenlet's own hub looks at.
+#[derive(Default)]
+pub(crate) struct TaskLocal {
+    /// The parker of the coroutine that runs the greenlet.
+    pub(crate) parker: RefCell<Option<Arc<Parker>>>,
+    /// The descriptor that it waits for, while it does.
+    pub(crate) io: RefCell<Option<Arc<crate::net::socket::Endpoint>>>,
+    /// When the present wait ends.
+    pub(crate) deadline: Cell<Option<u64>>,
+    /// Its entry among the hub's timers, which may be earlier than the present deadline, never later.
+    pub(crate) timer: Cell<Option<TimerKey>>,
+    /// Set by the timer that ended the present wait.
+    pub(crate) expired: Cell<bool>,
+    pub(crate) frame: Frame,
+}
+
+/// What a greenlet or an OS thread carries for the calls that block in it.
+#[derive(Default)]
+pub(crate) struct Frame {
+    /// The time-outs in force, outermost first: (identity, deadline).
+    pub(crate) timeouts: RefCell<Vec<(u64, u64)>>,
+    /// To be called before the next switch.
+    pub(crate) before_switch: RefCell<Option<Arc<dyn crate::switch::BeforeSwitch>>>,
+}
+
+/// Stack bounds that the overflow handler may read at any time: written before the greenlet runs.
+#[derive(Default)]
+struct StackCell {
+    low: std::sync::atomic::AtomicUsize,
+    high: std::sync::atomic::AtomicUsize,
+}
+
+impl Task {
+    pub(crate) fn new(name: Option<Box<str>>, hub: u32) -> Arc<Task> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Task {
+            id,
+            name: name.map_or_else(OnceLock::new, OnceLock::from),
+            state: AtomicU8::new(WAITING_TO_START),
+            killed: AtomicBool::new(false),
+            ends: Mutex::new(Vec::new()),
+            stack: StackCell::default(),
+            local: Home::new(hub, TaskLocal::default()),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The name that it was given, or one made from its number.
+    pub(crate) fn name(&self) -> &str {
+        self.name
+            .get_or_init(|| format!("greenlet-{}", self.id).into())
+    }
+
+    /// The name if there is one yet. Does not allocate.
+    pub(crate) fn known_name(&self) -> Option<&str> {
+        self.name.get().map(|name| &**name)
+    }
+
+    pub(crate) fn hub(&self) -> u32 {
+        self.local.hub()
+    }
+
+    /// The hub's own part.
+    ///
+    /// # Panics
+    ///
+    /// Off the hub's thread.
+    #[inline]
+    pub(crate) fn local(&self) -> &TaskLocal {
+        self.local.get()
+    }
+
+    pub(crate) fn stack(&self) -> StackBounds {
+        StackBounds {
+            low: self.stack.low.load(Ordering::Relaxed),
+            high: self.stack.high.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn start(&self, stack: StackBounds, parker: Arc<Parker>) {
+        self.stack.low.store(stack.low, Ordering::Relaxed);
+        self.stack.high.store(stack.high, Ordering::Relaxed);
+        *self.local().parker.borrow_mut() = Some(parker);
+        self.state.store(RUNNING, Ordering::Release);
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.state.load(Ordering::Acquire) != WAITING_TO_START
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.load(Ordering::Acquire) == ENDED
+    }
+
+    /// Marks the end and wakes everybody who waits for it. The result is in place already.
+    pub(crate) fn end(&self) {
+        let local = self.local();
+        local.parker.borrow_mut().take();
+        local.frame.before_switch.borrow_mut().take();
+        if let Some(key) = local.timer.take() {
+            hub::local().timers().cancel(key);
+        }
+        let waiters = {
+            let mut ends = lock(&self.ends);
+            self.state.store(ENDED, Ordering::Release);
+            std::mem::take(&mut *ends)
+        };
+        for waiter in waiters {
+            waiter.notify();
+        }
+    }
+
+    /// Has `waiter` notified at the end; false when that is past.
+    pub(crate) fn notify_at_end(&self, waiter: &Arc<Waiter>) -> bool {
+        let mut ends = lock(&self.ends);
+        if self.has_ended() {
+            return false;
+        }
+        // Those who gave up are dropped here, so that many short waits on a long greenlet take no room.
+        if ends.len() == ends.capacity() {
+            ends.retain(|waiter| waiter.is_waiting());
+        }
+        ends.push(Arc::clone(waiter));
+        true
+    }
+
+    #[inline]
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Marks it as killed; true for the first who does.
+    pub(crate) fn mark_killed(&self) -> bool {
+        !self.killed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Wakes it from whatever it waits for. On its hub's thread only.
+    pub(crate) fn wake_here(&self) {
+        let local = self.local();
+        if let Some(endpoint) = &*local.io.borrow() {
+            endpoint.wake();
+        } else if let Some(parker) = &*local.parker.borrow() {
+            parker.unpark();
+        }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("hub", &self.hub())
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An OS thread that waits.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadParker {
+    woken: Mutex<bool>,
+    signal: Condvar,
+}
+
+impl ThreadParker {
+    /// Blocks the thread until it is woken or the moment has come.
+    pub(crate) fn park(&self, until_ns: Option<u64>) {
+        let mut woken = lock(&self.woken);
+        while !*woken {
+            woken = match until_ns {
+                None => self
+                    .signal
+                    .wait(woken)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let now = now_ns();
+                    if now >= until {
+                        break;
+                    }
+                    let rest = Duration::from_nanos(until - now);
+                    let waited = self.signal.wait_timeout(woken, rest);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        *woken = false;
+    }
+
+    fn unpark(&self) {
+        *lock(&self.woken) = true;
+        self.signal.notify_one();
+    }
+}
+
+/// Whom to wake.
+#[derive(Clone, Debug)]
+pub(crate) enum Sleeper {
+    Greenlet(Arc<Task>),
+    Thread(Arc<ThreadParker>),
+}
+
+impl Sleeper {
+    /// Wakes it, from any greenlet or thread.
+    pub(crate) fn wake(&self) {
+        match self {
+            Sleeper::Greenlet(task) => hub::wake(task),
+            Sleeper::Thread(parker) => parker.unpark(),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! [`Waiter`]: one wait of one greenlet or thread, ended by exactly one of a notification, a
+//! deadline, a time-out or a kill. Every primitive is built on it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::switch::{self, Parked};
+use crate::task::Sleeper;
+
+const WAITING: u8 = 0;
+const NOTIFIED: u8 = 1;
+const ABANDONED: u8 = 2;
+
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    sleeper: Sleeper,
+    state: AtomicU8,
+}
+
+/// Why a wait ended without a notification.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The wait's own deadline.
+    Deadline,
+    /// A kill or a time-out: to be raised once the primitive has tidied up.
+    Interrupt(switch::Interrupt),
+}
+
+impl Waiter {
+    /// A wait of the calling greenlet or thread.
+    pub(crate) fn new() -> Arc<Waiter> {
+        Arc::new(Waiter {
+            sleeper: switch::sleeper(),
+            state: AtomicU8::new(WAITING),
+        })
+    }
+
+    /// Ends the wait; false when it has ended already, and then the notification belongs to someone else.
+    pub(crate) fn notify(&self) -> bool {
+        let notified = self
+            .state
+            .compare_exchange(WAITING, NOTIFIED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        if notified {
+            self.sleeper.wake();
+        }
+        notified
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.state.load(Ordering::Acquire) == WAITING
+    }
+
+    fn abandon(&self) -> bool {
+        self.state
+            .compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Waits for the notification. A notification that comes at the same moment as a deadline or a kill wins:
+    /// what was handed over with it is never lost. The kill is then raised by the next blocking call.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop`]: nobody will notify this waiter any more.
+    pub(crate) fn wait(&self, deadline_ns: Option<u64>) -> Result<(), Stop> {
+        loop {
+            if !self.is_waiting() {
+                return Ok(());
+            }
+            let stop = match switch::park(deadline_ns) {
+                Parked::Woken => continue,
+                Parked::Expired => Stop::Deadline,
+                Parked::Interrupted(interrupt) => Stop::Interrupt(interrupt),
+            };
+            return if self.abandon() { Err(stop) } else { Ok(()) };
+        }
+    }
+}
+
+/// Those who wait for one thing, in the order in which they came.
+///
+/// Whoever gives up stays in the list until half of it has: giving up costs nothing then, and the list stays bounded.
+#[derive(Debug)]
+pub(crate) struct WaitList<N> {
+    nodes: VecDeque<N>,
+    abandoned: usize,
+}
+
+/// An entry of a [`WaitList`].
+pub(crate) trait Node {
+    fn waiter(&self) -> &Waiter;
+}
+
+impl Node for Arc<Waiter> {
+    fn waiter(&self) -> &Waiter {
+        self
+    }
+}
+
+impl<N> Default for WaitList<N> {
+    fn default() -> Self {
+        WaitList::new()
+    }
+}
+
+impl<N> WaitList<N> {
+    pub(crate) const fn new() -> WaitList<N> {
+        WaitList {
+            nodes: VecDeque::new(),
+            abandoned: 0,
+        }
+    }
+}
+
+impl<N: Node> WaitList<N> {
+    pub(crate) fn push(&mut self, node: N) {
+        self.nodes.push_back(node);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<N> {
+        self.nodes.pop_front()
+    }
+
+    /// Takes out all.
+    pub(crate) fn take(&mut self) -> VecDeque<N> {
+        self.abandoned = 0;
+        std::mem::take(&mut self.nodes)
+    }
+
+    /// Notifies the first who still waits; false when there is nobody.
+    pub(crate) fn notify_one(&mut self) -> bool {
+        while let Some(node) = self.pop() {
+            if node.waiter().notify() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Says that one of the list has given up.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned += 1;
+        if self.abandoned * 2 > self.nodes.len() {
+            self.nodes.retain(|node| node.waiter().is_waiting());
+            self.abandoned = 0;
+        }
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes
+            .iter()
+            .filter(|node| node.waiter().is_waiting())
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_forgets_those_who_gave_up() {
+        let mut list = WaitList::new();
+        for _ in 0..1_000 {
+            let waiter = Waiter::new();
+            list.push(Arc::clone(&waiter));
+            assert!(waiter.abandon());
+            list.abandon();
+        }
+        assert!(list.nodes.len() <= 2);
+        assert!(!list.notify_one());
+    }
+
+    #[test]
+    fn a_waiter_ends_once() {
+        let waiter = Waiter::new();
+        assert!(waiter.notify());
+        assert!(!waiter.notify());
+        assert!(!waiter.abandon());
+        assert!(waiter.wait(None).is_ok());
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_ends_a_wait() {
+        let waiter = Waiter::new();
+        assert!(matches!(waiter.wait(Some(1)), Err(Stop::Deadline)));
+        assert!(!waiter.notify());
+    }
+}
