@@ -1,6 +1,6 @@
 //! Bytes to events: frames are parsed, unmasked, judged and joined to messages.
 
-use super::assembly::{Assembly, Expected};
+use super::assembly::{Assembly, Expected, FIRST_RESERVATION};
 use super::frame::FirstByte;
 use super::mask::rotated;
 use super::utf8::valid_prefix;
@@ -349,28 +349,12 @@ impl Decoder {
         }
         match header.opcode {
             OpCode::Text => match simdutf8::basic::from_utf8(payload) {
-                Ok(text) => {
-                    let mut owned = String::new();
-                    let len = text.len();
-                    owned
-                        .try_reserve_exact(len)
-                        .map_err(|_| ProtocolError::OutOfMemory { len })?;
-                    owned.push_str(text);
-                    Ok(Event::Message(Message::Text(owned)))
-                }
+                Ok(text) => Ok(Event::Message(Message::Text(copy_text(text)?))),
                 Err(_) => Err(ProtocolError::InvalidText {
                     valid_up_to: valid_prefix(payload),
                 }),
             },
-            OpCode::Binary => {
-                let mut owned = Vec::new();
-                let len = payload.len();
-                owned
-                    .try_reserve_exact(len)
-                    .map_err(|_| ProtocolError::OutOfMemory { len })?;
-                owned.extend_from_slice(payload);
-                Ok(Event::Message(Message::Binary(owned)))
-            }
+            OpCode::Binary => Ok(Event::Message(Message::Binary(copy_bytes(payload)?))),
             opcode => self.control_event(opcode, payload),
         }
     }
@@ -471,4 +455,35 @@ impl Frame {
         }
         self.remaining -= payload.len();
     }
+}
+
+/// A message of its exact size. What is small is allocated like everything else in the process; only
+/// where a peer can ask for much is the refusal of memory the peer's affair alone.
+#[inline]
+fn copy_text(text: &str) -> Result<String, ProtocolError> {
+    if text.len() <= FIRST_RESERVATION {
+        return Ok(text.to_owned());
+    }
+    let mut owned = String::new();
+    let len = text.len();
+    owned
+        .try_reserve_exact(len)
+        .map_err(|_| ProtocolError::OutOfMemory { len })?;
+    owned.push_str(text);
+    Ok(owned)
+}
+
+/// As `copy_text`.
+#[inline]
+fn copy_bytes(bytes: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+    if bytes.len() <= FIRST_RESERVATION {
+        return Ok(bytes.to_vec());
+    }
+    let mut owned = Vec::new();
+    let len = bytes.len();
+    owned
+        .try_reserve_exact(len)
+        .map_err(|_| ProtocolError::OutOfMemory { len })?;
+    owned.extend_from_slice(bytes);
+    Ok(owned)
 }
