@@ -406,8 +406,8 @@ impl HubLocal {
                     // No coroutine, so the closure is dropped here, and must not be able to block.
                     let _aside = current::aside();
                     (job.run)(Go::Refused(error));
-                    task.end();
                     limits::release();
+                    task.end();
                     return;
                 }
             },
@@ -465,12 +465,8 @@ impl HubLocal {
         });
         switch::run_hook(task);
         current::set(None);
-        task.end();
         limits::release();
-    }
-
-    pub(crate) fn idle_coroutines(&self) -> usize {
-        self.idle.borrow().len()
+        task.end();
     }
 }
 

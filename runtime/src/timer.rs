@@ -71,10 +71,6 @@ impl Timers {
         self.entries.borrow_mut().remove(&key)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.borrow().len()
-    }
-
     /// Wakes and starts whoever is due, and arms the timerfd for the next.
     pub(crate) fn fire(&self) {
         self.armed.set(u64::MAX);

@@ -13,6 +13,9 @@ const SENTINEL_WORDS: usize = 8;
 /// The page size; Linux on x86_64 and most others. Checked against the system at start.
 pub(crate) const PAGE: usize = 4096;
 
+/// What [`StackBounds::trim`] leaves below its caller's frame.
+const MARGIN: usize = 2048;
+
 /// Where a stack lies: `low..high` is usable, the page below `low` is the guard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StackBounds {
@@ -68,8 +71,9 @@ impl StackBounds {
         if here <= self.low || here >= self.high {
             return;
         }
-        // The frame of this function, the red zone and the call to madvise stay well inside one page.
-        let end = (here & !(PAGE - 1)).saturating_sub(PAGE);
+        // The frame of this function and the call to madvise stay well inside the margin; signal
+        // handlers that matter run on the alternate stack.
+        let end = here.saturating_sub(MARGIN) & !(PAGE - 1);
         if end <= self.low {
             return;
         }
