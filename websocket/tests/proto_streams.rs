@@ -172,6 +172,26 @@ fn sink_filled_with_more_than_is_missing_panics() {
 }
 
 #[test]
+#[should_panic(expected = "sink_filled(5)")]
+fn sink_filled_inside_a_control_frame_panics() {
+    let mut decoder = server();
+    decoder
+        .decode(&mut frame(MORE, OpCode::Binary, b"binary"))
+        .1
+        .unwrap();
+    decoder
+        .decode(&mut announcement(FIN, OpCode::Ping, 5))
+        .1
+        .unwrap();
+    let _ = decoder.sink_filled(5);
+}
+
+#[test]
+fn nothing_read_through_the_sink_is_nothing() {
+    assert_eq!(server().sink_filled(0), Ok(None));
+}
+
+#[test]
 #[should_panic(expected = "without a payload sink")]
 fn sink_filled_without_a_sink_panics() {
     let _ = server().sink_filled(1);

@@ -69,10 +69,7 @@ impl Assembly {
             Assembly::Text { text, utf8 } => {
                 let len = text.len() + utf8.carried();
                 // The carried bytes are not in the string yet, but will be.
-                let growth = match growth(len, text.capacity(), payload.len(), expected) {
-                    0 => 0,
-                    more => more + utf8.carried(),
-                };
+                let growth = growth(len, text.capacity(), payload.len(), expected) + utf8.carried();
                 text.try_reserve_exact(growth)
                     .map_err(|_| ProtocolError::OutOfMemory { len: growth })?;
                 let (first, rest) = utf8.split(payload).map_err(invalid_text)?;

@@ -133,10 +133,8 @@ impl Decoder {
     /// read, not before. After appending call [`sink_filled`](Decoder::sink_filled).
     pub fn payload_sink(&mut self) -> Option<PayloadSink<'_>> {
         let remaining = self.frame.remaining;
-        if !matches!(self.stage, Stage::Payload)
-            || self.frame.opcode.is_control()
-            || remaining < DIRECT_READ_MIN
-        {
+        // A control frame never misses that much, so this is a data frame.
+        if !matches!(self.stage, Stage::Payload) || remaining < DIRECT_READ_MIN {
             return None;
         }
         let expected = self.expected();

@@ -145,7 +145,7 @@ pub enum Outgoing<'a> {
     Binary(Cow<'a, [u8]>),
 }
 
-impl Outgoing<'_> {
+impl<'a> Outgoing<'a> {
     /// The opcode of its first frame.
     #[inline]
     pub fn opcode(&self) -> OpCode {
@@ -160,6 +160,16 @@ impl Outgoing<'_> {
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Outgoing::Text(text) => text.as_bytes(),
+            Outgoing::Binary(bytes) => bytes,
+        }
+    }
+
+    /// The payload, borrowed or owned as it was given.
+    #[inline]
+    pub fn into_cow(self) -> Cow<'a, [u8]> {
+        match self {
+            Outgoing::Text(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
+            Outgoing::Text(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
             Outgoing::Binary(bytes) => bytes,
         }
     }
