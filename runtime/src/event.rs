@@ -18,7 +18,7 @@ use crate::waiter::{Stop, WaitList, Waiter};
 /// let theirs = Arc::clone(&ready);
 /// let waiter = spawn(move || theirs.wait());
 /// ready.set();
-/// waiter.join().unwrap();
+/// assert!(waiter.join().unwrap());
 /// ```
 #[derive(Default)]
 pub struct Event {
@@ -64,9 +64,9 @@ impl Event {
         lock(&self.state).set
     }
 
-    /// Waits until the flag is set; at once if it is. In a greenlet that unwinds it returns at once.
-    pub fn wait(&self) {
-        self.wait_until(None);
+    /// Waits until the flag is set; at once if it is. False only in a greenlet that unwinds and would have to wait.
+    pub fn wait(&self) -> bool {
+        self.wait_until(None)
     }
 
     /// Waits until the flag is set, no longer than `timeout`. True if it was set at least once while waiting.

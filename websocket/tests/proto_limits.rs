@@ -152,7 +152,7 @@ fn memory_grows_with_what_arrives() {
         .decode(&mut announcement(FIN, OpCode::Binary, 64 << 20))
         .1
         .unwrap();
-    let mut arrived = 0;
+    let (mut arrived, mut last, mut steps) = (0, 0, 0);
     while let Some(sink) = decoder.payload_sink() {
         let capacity = sink.buffer.capacity();
         assert!(
@@ -164,12 +164,15 @@ fn memory_grows_with_what_arrives() {
             "{capacity} for {arrived}"
         );
         assert!(capacity <= 64 << 20, "{capacity}");
+        steps += usize::from(capacity != last);
+        last = capacity;
         let n = 10_000.min(sink.remaining);
         sink.buffer.resize(arrived + n, 0);
         arrived += n;
         assert_eq!(decoder.sink_filled(n), Ok(None));
     }
     assert!(arrived > (64 << 20) - DIRECT_READ_MIN);
+    assert!(steps < 20, "grew {steps} times");
 }
 
 #[test]
@@ -185,6 +188,22 @@ fn message_in_one_frame_has_no_spare_capacity() {
                 assert_eq!(message.into_bytes().capacity(), len);
             }
         }
+    }
+}
+
+#[test]
+fn character_that_is_cut_costs_no_spare_capacity() {
+    let wire = frame(FIN, OpCode::Text, "€".repeat(4000).as_bytes());
+    for size in [1000, 1001, 11_000] {
+        let mut events = run_cut(server(), &wire, &[size]).0;
+        let Some(Event::Message(message)) = events.pop() else {
+            panic!("no message")
+        };
+        assert_eq!(
+            message.into_bytes().capacity(),
+            12_000,
+            "in pieces of {size}"
+        );
     }
 }
 

@@ -258,6 +258,15 @@ impl TcpStream {
             .wait(Direction::Write, self.write_timeout())
     }
 
+    /// As [`wait_writable`](TcpStream::wait_writable), with a time-out of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_readable`](TcpStream::wait_readable), for writing.
+    pub fn wait_writable_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.inner.socket.wait(Direction::Write, timeout)
+    }
+
     /// Reads what there is; never waits. 0 is the end.
     ///
     /// # Errors

@@ -1,0 +1,104 @@
+//! [`WebSocketConfig`].
+
+use std::time::Duration;
+
+use crate::proto::Limits;
+
+/// How a connection behaves. The defaults fit a public service with messages up to 1 MiB.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct WebSocketConfig {
+    /// The longest message and frame that a peer may send. Default: 1 MiB each; passing it closes with 1009.
+    pub limits: Limits,
+    /// How many bytes may wait for a slow peer before senders wait too. Default: 64 KiB. Raise it where senders must not be held up by
+    /// short stalls; a message may be longer than the mark: then its sender waits until most of it is on its way.
+    pub high_water: usize,
+    /// What happens to a sender when the mark is passed. Default: [`SlowConsumer::Block`].
+    pub slow_consumer: SlowConsumer,
+    /// How long the system may take nothing of what waits for a peer before the connection is ended. Default: 30 s.
+    pub write_timeout: Duration,
+    /// How long the peer may take to answer a close frame. Default: 5 s, as in gevent's successors; then the connection is cut.
+    pub close_timeout: Duration,
+}
+
+/// What to do when a peer reads more slowly than it is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SlowConsumer {
+    /// The sender waits (backpressure).
+    Block,
+    /// The peer is closed with 1008 and the sender gets an error at once.
+    Close,
+}
+
+impl Default for WebSocketConfig {
+    fn default() -> WebSocketConfig {
+        WebSocketConfig {
+            limits: Limits::default(),
+            high_water: 64 * 1024,
+            slow_consumer: SlowConsumer::Block,
+            write_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl WebSocketConfig {
+    /// Sets the longest message in bytes, and the longest frame with it.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> WebSocketConfig {
+        self.limits = self.limits.max_message_size(bytes).max_frame_size(bytes);
+        self
+    }
+
+    /// Sets both limits on what a peer may send.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> WebSocketConfig {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets how many bytes may wait for a slow peer before senders wait too.
+    #[must_use]
+    pub fn high_water(mut self, bytes: usize) -> WebSocketConfig {
+        self.high_water = bytes;
+        self
+    }
+
+    /// Sets what happens to a sender when the high-water mark is passed.
+    #[must_use]
+    pub fn slow_consumer(mut self, policy: SlowConsumer) -> WebSocketConfig {
+        self.slow_consumer = policy;
+        self
+    }
+
+    /// Sets how long the system may take nothing of what waits for a peer.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    pub fn write_timeout(mut self, timeout: Duration) -> WebSocketConfig {
+        assert!(
+            !timeout.is_zero(),
+            "write_timeout is zero: nothing could ever be sent"
+        );
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// Sets how long the peer may take to answer a close frame.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    pub fn close_timeout(mut self, timeout: Duration) -> WebSocketConfig {
+        assert!(
+            !timeout.is_zero(),
+            "close_timeout is zero: no connection could close cleanly"
+        );
+        self.close_timeout = timeout;
+        self
+    }
+}

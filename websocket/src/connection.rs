@@ -1,0 +1,614 @@
+//! [`Connection`]: one WebSocket connection. Its greenlet reads; anybody sends.
+//!
+//! Two locks, never held over a switch: one for what is read, one for what is written and how the connection stands. Where both are needed, the reading one is
+//! taken first.
+
+use std::borrow::Cow;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, io, net};
+
+use greenwood_runtime as runtime;
+use runtime::net::TcpStream;
+use runtime::{BeforeSwitch, Builder, Event as Flag};
+
+use crate::config::{SlowConsumer, WebSocketConfig};
+use crate::error::WebSocketError;
+use crate::outbox::Outbox;
+use crate::proto::{
+    CloseCode, CloseHandshake, CloseState, Decoder, Disconnect, EncodeError, Event,
+    MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, ProtocolError, Role,
+};
+use crate::scratch;
+
+type Result<T> = std::result::Result<T, WebSocketError>;
+
+/// How much of a peer's data is read and dropped after the connection was failed, so that it sees the close frame and not a reset.
+const LINGER_BYTES: usize = 1 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Held back frames go out at the latest when they have grown to this.
+const BATCH_MAX: usize = 64 * 1024;
+
+/// One reservation for a large message read straight into its own memory.
+const DIRECT_READ: usize = 1 << 20;
+
+pub(crate) struct Connection {
+    stream: TcpStream,
+    config: WebSocketConfig,
+    /// Somebody is in `receive`.
+    receiving: AtomicBool,
+    input: Mutex<Input>,
+    output: Mutex<Output>,
+}
+
+struct Input {
+    decoder: Decoder,
+    /// What was read behind the last message, and how much of it is used up.
+    rest: Vec<u8>,
+    at: usize,
+    trimmed: bool,
+}
+
+struct Output {
+    closing: CloseHandshake,
+    outbox: Outbox,
+    /// The greenlet that reads has more messages at hand: what it sends is held back until it switches, to leave in one piece.
+    batching: Option<u64>,
+    /// The connection is among what its greenlet does before it switches.
+    hooked: bool,
+    /// Set when there is room again; there while a greenlet writes what waits.
+    drain: Option<Arc<Flag>>,
+    /// The transport is to be shut down as soon as nothing waits.
+    finishing: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section leaves the state whole, also when it panics.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    /// A connection on an upgraded stream; `leftover` came behind the handshake.
+    pub(crate) fn new(
+        stream: TcpStream,
+        leftover: Vec<u8>,
+        config: WebSocketConfig,
+    ) -> Arc<Connection> {
+        Arc::new(Connection {
+            stream,
+            config,
+            receiving: AtomicBool::new(false),
+            input: Mutex::new(Input {
+                decoder: Decoder::new(Role::Server, config.limits),
+                rest: leftover,
+                at: 0,
+                trimmed: false,
+            }),
+            output: Mutex::new(Output {
+                closing: CloseHandshake::new(),
+                outbox: Outbox::default(),
+                batching: None,
+                hooked: false,
+                drain: None,
+                finishing: false,
+            }),
+        })
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<net::SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    /// How the connection ended; none while it has not.
+    pub(crate) fn disconnect(&self) -> Option<Disconnect> {
+        lock(&self.output).closing.disconnect().cloned()
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.output).closing.may_send_data()
+    }
+
+    /// The next message; none when the connection was closed by a handshake.
+    pub(crate) fn receive(self: &Arc<Self>) -> Result<Option<Message>> {
+        let _receiving = Receiving::begin(self)?;
+        self.receive_until(None)
+    }
+
+    fn receive_until(self: &Arc<Self>, deadline: Option<Instant>) -> Result<Option<Message>> {
+        loop {
+            match self.next_event(deadline) {
+                Ok(Some(Event::Message(message))) => return Ok(Some(message)),
+                Ok(Some(event)) => self.answer(event)?,
+                Ok(None) => return self.end(),
+                Err(Fault::Wait(error)) => return Err(WebSocketError::Wait(error)),
+                Err(Fault::Late) => {
+                    self.cut(Disconnect::CloseTimeout);
+                    return self.end();
+                }
+                Err(Fault::Transport(cause)) => {
+                    self.cut(cause);
+                    return self.end();
+                }
+                Err(Fault::Protocol(error)) => {
+                    self.fail(Disconnect::from(error));
+                    return self.end();
+                }
+            }
+        }
+    }
+
+    /// What `receive` says when there is nothing more to come.
+    fn end(&self) -> Result<Option<Message>> {
+        match self.disconnect() {
+            Some(disconnect) if disconnect.is_clean() => Ok(None),
+            Some(disconnect) => Err(WebSocketError::Disconnected(disconnect)),
+            None => Err(WebSocketError::Closed),
+        }
+    }
+
+    /// The next event, waiting for it; none when the connection is over.
+    fn next_event(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+    ) -> std::result::Result<Option<Event>, Fault> {
+        loop {
+            let event = {
+                let mut input = lock(&self.input);
+                let event = input.from_rest();
+                if event.is_some() || input.at > 0 {
+                    self.note_batch(&mut input);
+                }
+                event
+            };
+            match event {
+                Some(Ok(event)) => return Ok(Some(event)),
+                Some(Err(error)) => return Err(Fault::Protocol(error)),
+                None => {}
+            }
+            if lock(&self.output).closing.is_finished() {
+                return Ok(None);
+            }
+            self.wait_readable(deadline)?;
+            match self.read()? {
+                Some(event) => return Ok(Some(event)),
+                None => continue,
+            }
+        }
+    }
+
+    fn wait_readable(&self, deadline: Option<Instant>) -> std::result::Result<(), Fault> {
+        let timeout = match deadline {
+            None => None,
+            Some(deadline) => {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                if rest.is_zero() {
+                    return Err(Fault::Late);
+                }
+                Some(rest)
+            }
+        };
+        if !std::mem::replace(&mut lock(&self.input).trimmed, true) {
+            // The handshake has used more of the stack than a connection that waits will need.
+            runtime::trim_stack();
+        }
+        match self.stream.wait_readable_timeout(timeout) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::Late),
+            Err(error) => Err(Fault::Wait(error)),
+        }
+    }
+
+    /// Reads once, and decodes up to the first event.
+    fn read(self: &Arc<Self>) -> std::result::Result<Option<Event>, Fault> {
+        let mut input = lock(&self.input);
+        let input = &mut *input;
+        if let Some(sink) = input.decoder.payload_sink() {
+            let room = (sink.buffer.capacity() - sink.buffer.len()).min(sink.remaining);
+            let n = read_result(self.stream.try_read_vec(sink.buffer, room.min(DIRECT_READ)))?;
+            return match n {
+                Some(n) => input.decoder.sink_filled(n).map_err(Fault::Protocol),
+                None => Ok(None),
+            };
+        }
+        scratch::with_read_buffer(|buffer| {
+            let Some(n) = read_result(self.stream.try_read(buffer))? else {
+                return Ok(None);
+            };
+            let (used, event) = input.decoder.decode(&mut buffer[..n]);
+            if used < n {
+                input.rest = scratch::take();
+                input.rest.extend_from_slice(&buffer[used..n]);
+                input.at = 0;
+                self.note_batch(input);
+            }
+            event.map_err(Fault::Protocol)
+        })
+    }
+
+    /// Says whether the reading greenlet has more messages at hand, and so may hold back what it sends.
+    fn note_batch(&self, input: &mut Input) {
+        let more = input.decoder.has_complete_frame(&input.rest[input.at..]);
+        let greenlet = if more { runtime::current_id() } else { None };
+        lock(&self.output).batching = greenlet;
+    }
+
+    /// Does what a control frame asks for.
+    fn answer(self: &Arc<Self>, event: Event) -> Result<()> {
+        match event {
+            Event::Ping(payload) => match self.send_frame(OpCode::Pong, payload.into()) {
+                // The close frame that has gone out leaves nothing to say.
+                Err(WebSocketError::Closed) => Ok(()),
+                result => result,
+            },
+            Event::Close(frame) => {
+                let mut output = lock(&self.output);
+                if let Some(reply) = output.closing.on_close_received(frame) {
+                    let reply = Cow::Owned(reply);
+                    self.put(&mut output, OpCode::Close, reply);
+                }
+                Ok(())
+            }
+            Event::Pong(_) | Event::Message(_) => Ok(()),
+        }
+    }
+
+    /// Sends a message.
+    pub(crate) fn send(self: &Arc<Self>, message: Outgoing<'_>) -> Result<()> {
+        let opcode = message.opcode();
+        self.send_frame(opcode, message.into_cow())
+    }
+
+    pub(crate) fn ping(self: &Arc<Self>, payload: &[u8]) -> Result<()> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(EncodeError::ControlTooLong(payload.len()).into());
+        }
+        self.send_frame(OpCode::Ping, payload.into())
+    }
+
+    fn send_frame(self: &Arc<Self>, opcode: OpCode, payload: Cow<'_, [u8]>) -> Result<()> {
+        let mut output = lock(&self.output);
+        if !output.closing.may_send_data() {
+            return Err(WebSocketError::Closed);
+        }
+        self.put(&mut output, opcode, payload);
+        if output.outbox.len() <= self.config.high_water || output.drain.is_none() {
+            return Ok(());
+        }
+        if self.config.slow_consumer == SlowConsumer::Close {
+            drop(output);
+            self.cut(Disconnect::SlowConsumer);
+            return Err(WebSocketError::Disconnected(Disconnect::SlowConsumer));
+        }
+        self.wait_for_room(output)
+    }
+
+    /// Waits until what waits is below the high-water mark. The message is on its way whatever happens to the caller.
+    fn wait_for_room<'a>(&'a self, mut output: MutexGuard<'a, Output>) -> Result<()> {
+        while output.outbox.len() > self.config.high_water {
+            let Some(drain) = output.drain.clone() else {
+                break;
+            };
+            drop(output);
+            if !drain.wait() {
+                // The caller unwinds: it may not wait.
+                return Ok(());
+            }
+            output = lock(&self.output);
+        }
+        match output.closing.disconnect() {
+            Some(disconnect) if !disconnect.is_clean() => {
+                Err(WebSocketError::Disconnected(disconnect.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a frame, or holds it back with the rest of a batch; never waits.
+    fn put(self: &Arc<Self>, output: &mut Output, opcode: OpCode, payload: Cow<'_, [u8]>) {
+        if output.finishing {
+            return;
+        }
+        let batching = output.batching.is_some() && output.batching == runtime::current_id();
+        let result = if batching && self.hook(output) {
+            output.outbox.push(opcode, payload);
+            if output.outbox.len() < BATCH_MAX || output.drain.is_some() {
+                return;
+            }
+            output.outbox.flush(&self.stream)
+        } else {
+            output
+                .outbox
+                .send(&self.stream, opcode, payload)
+                .and_then(|()| {
+                    // What was held back goes first, and now.
+                    if output.drain.is_none() {
+                        output.outbox.flush(&self.stream)
+                    } else {
+                        Ok(())
+                    }
+                })
+        };
+        self.after_write(output, result);
+    }
+
+    /// Has the connection flushed before its greenlet switches.
+    fn hook(self: &Arc<Self>, output: &mut Output) -> bool {
+        if !output.hooked {
+            output.hooked = runtime::before_switch(self);
+        }
+        output.hooked
+    }
+
+    /// Looks after what the socket did not take.
+    fn after_write(self: &Arc<Self>, output: &mut Output, result: io::Result<()>) {
+        if result.is_err() {
+            self.cut_locked(output, Disconnect::TransportError);
+        } else if !output.outbox.is_empty() && output.drain.is_none() {
+            self.start_drain(output);
+        }
+    }
+
+    /// Starts the greenlet that writes what waits, on the hub to which the descriptor belongs.
+    fn start_drain(self: &Arc<Self>, output: &mut Output) {
+        let hub = self.stream.as_raw_fd() as usize % runtime::Hub::count();
+        let connection = Arc::clone(self);
+        output.drain = Some(Arc::new(Flag::new()));
+        let writer = Builder::new().hub(hub).spawn(move || connection.drain());
+        if let Err(error) = writer {
+            tracing::warn!("a websocket is cut: {error}");
+            self.cut_locked(output, Disconnect::TransportError);
+        }
+    }
+
+    fn drain(self: &Arc<Self>) {
+        loop {
+            let writable = self
+                .stream
+                .wait_writable_timeout(Some(self.config.write_timeout));
+            let mut output = lock(&self.output);
+            if output.outbox.is_empty() {
+                // Cut in the meantime.
+                break;
+            }
+            let cause = match writable {
+                Ok(()) => match output.outbox.flush(&self.stream) {
+                    Ok(()) => None,
+                    Err(_) => Some(Disconnect::TransportError),
+                },
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    Some(Disconnect::SlowConsumer)
+                }
+                Err(_) => Some(Disconnect::TransportError),
+            };
+            if let Some(cause) = cause {
+                self.cut_locked(&mut output, cause);
+                return;
+            }
+            if output.outbox.len() <= self.config.high_water / 2 {
+                // There is room; those who come next wait for the next time.
+                let next = (!output.outbox.is_empty()).then(|| Arc::new(Flag::new()));
+                let done = next.is_none();
+                if let Some(room) = std::mem::replace(&mut output.drain, next) {
+                    room.set();
+                }
+                if done {
+                    self.shutdown_if_finishing(&output);
+                    return;
+                }
+            }
+        }
+        if let Some(room) = lock(&self.output).drain.take() {
+            room.set();
+        }
+    }
+
+    fn shutdown_if_finishing(&self, output: &Output) {
+        if output.finishing {
+            // Fails when the peer was quicker.
+            self.stream.shutdown(net::Shutdown::Write).ok();
+        }
+    }
+
+    /// Ends the connection at once: whoever waits for it is woken.
+    fn cut(self: &Arc<Self>, cause: Disconnect) {
+        self.cut_locked(&mut lock(&self.output), cause);
+    }
+
+    fn cut_locked(self: &Arc<Self>, output: &mut Output, cause: Disconnect) {
+        // A close frame only where it can't land in the middle of another frame.
+        if let Some(payload) = output.closing.fail(cause)
+            && output.outbox.is_empty()
+        {
+            output
+                .outbox
+                .send(&self.stream, OpCode::Close, payload.into())
+                .ok();
+        }
+        output.outbox.clear();
+        output.finishing = true;
+        if let Some(drain) = output.drain.take() {
+            drain.set();
+        }
+        self.stream.shutdown(net::Shutdown::Both).ok();
+    }
+
+    /// Fails the connection for something that the peer did: it gets the close frame.
+    fn fail(self: &Arc<Self>, cause: Disconnect) {
+        let mut output = lock(&self.output);
+        if let Some(payload) = output.closing.fail(cause) {
+            self.put(&mut output, OpCode::Close, payload.into());
+        }
+    }
+
+    /// Sends the close frame, if none has gone out; does not wait for the answer.
+    pub(crate) fn start_close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
+        let mut output = lock(&self.output);
+        if let Some(payload) = output.closing.start_close(code, reason)? {
+            self.put(&mut output, OpCode::Close, payload.into());
+        }
+        Ok(())
+    }
+
+    /// Closes: sends the close frame, waits for the peer's, ends the transport.
+    pub(crate) fn close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
+        self.start_close(code, reason)?;
+        let deadline = Instant::now() + self.config.close_timeout;
+        match Receiving::begin(self) {
+            Ok(_receiving) => {
+                // Messages that the peer had sent before it saw the close frame are dropped.
+                while let Ok(Some(_)) = self.receive_until(Some(deadline)) {}
+            }
+            Err(_) => self.await_receiver(deadline),
+        }
+        Ok(())
+    }
+
+    /// Another greenlet receives: it sees the peer's close frame.
+    fn await_receiver(self: &Arc<Self>, deadline: Instant) {
+        while lock(&self.output).closing.state() == CloseState::CloseSent {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() || !self.receiving.load(Ordering::Acquire) {
+                break;
+            }
+            runtime::sleep(rest.min(Duration::from_millis(10)));
+        }
+        if !lock(&self.output).closing.is_finished() {
+            self.cut(Disconnect::CloseTimeout);
+        }
+    }
+
+    /// The end of the application: what waits is written, and the transport ends in an orderly way.
+    pub(crate) fn finish(self: &Arc<Self>) {
+        {
+            let mut output = lock(&self.output);
+            if output.finishing {
+                return;
+            }
+            let written = output.outbox.flush(&self.stream);
+            self.after_write(&mut output, written);
+            output.finishing = true;
+            if output.outbox.is_empty() {
+                self.shutdown_if_finishing(&output);
+            }
+        }
+        self.linger();
+    }
+
+    /// Reads and drops what the peer still sends, for a short while: closing a socket with unread data resets the connection, and
+    /// the peer might never see the close frame.
+    fn linger(&self) {
+        self.stream.set_read_timeout(Some(LINGER_TIME)).ok();
+        let deadline = Instant::now() + LINGER_TIME;
+        let mut budget = LINGER_BYTES;
+        while budget > 0 && Instant::now() < deadline {
+            match scratch::with_read_buffer(|buffer| self.stream.try_read(buffer)) {
+                Ok(0) => return,
+                Ok(n) => budget = budget.saturating_sub(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.stream.wait_readable().is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Ends the connection without any wait: its greenlet unwinds.
+    pub(crate) fn abandon(self: &Arc<Self>, code: CloseCode) {
+        let mut output = lock(&self.output);
+        if output.finishing {
+            return;
+        }
+        if let Ok(Some(payload)) = output.closing.start_close(code, "") {
+            output
+                .outbox
+                .send(&self.stream, OpCode::Close, payload.into())
+                .ok();
+        }
+        output.closing.on_transport_end(Disconnect::TransportEnd);
+        output.outbox.clear();
+        output.finishing = true;
+        if let Some(drain) = output.drain.take() {
+            drain.set();
+        }
+        self.stream.shutdown(net::Shutdown::Both).ok();
+    }
+}
+
+impl Input {
+    /// The next event of what has been read already.
+    fn from_rest(&mut self) -> Option<std::result::Result<Event, ProtocolError>> {
+        if self.at >= self.rest.len() {
+            return None;
+        }
+        let (used, event) = self.decoder.decode(&mut self.rest[self.at..]);
+        self.at += used;
+        if self.at >= self.rest.len() {
+            scratch::give(std::mem::take(&mut self.rest));
+            self.at = 0;
+        }
+        event.transpose()
+    }
+}
+
+impl BeforeSwitch for Connection {
+    fn before_switch(self: Arc<Self>) {
+        let mut output = lock(&self.output);
+        output.hooked = false;
+        if output.drain.is_none() && !output.finishing {
+            let written = output.outbox.flush(&self.stream);
+            self.after_write(&mut output, written);
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no event.
+enum Fault {
+    Wait(io::Error),
+    Late,
+    Transport(Disconnect),
+    Protocol(ProtocolError),
+}
+
+/// How many bytes were read; none when there was nothing to read.
+fn read_result(result: io::Result<usize>) -> std::result::Result<Option<usize>, Fault> {
+    match result {
+        Ok(0) => Err(Fault::Transport(Disconnect::TransportEnd)),
+        Ok(n) => Ok(Some(n)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(_) => Err(Fault::Transport(Disconnect::TransportError)),
+    }
+}
+
+/// Marks that somebody receives: two at once would share a connection's messages at random.
+struct Receiving<'a>(&'a Connection);
+
+impl Receiving<'_> {
+    fn begin(connection: &Connection) -> Result<Receiving<'_>> {
+        if connection.receiving.swap(true, Ordering::AcqRel) {
+            return Err(WebSocketError::Wait(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another greenlet receives from this websocket",
+            )));
+        }
+        Ok(Receiving(connection))
+    }
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.receiving.store(false, Ordering::Release);
+    }
+}

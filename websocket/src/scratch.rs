@@ -1,0 +1,40 @@
+//! Buffers that the greenlets of a hub share.
+//!
+//! A greenlet never changes its thread, and code that holds one of these never switches: so one per thread is enough, and no connection owns any.
+
+use std::cell::{Cell, RefCell};
+
+/// How much is read at a time.
+const READ: usize = 128 * 1024;
+
+/// Spare buffers are kept up to this size.
+const LARGEST_SPARE: usize = 128 * 1024;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `f` with the thread's read buffer. `f` must not block.
+pub(crate) fn with_read_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    READ_BUFFER.with(|buffer| {
+        let mut buffer = buffer.borrow_mut();
+        if buffer.is_empty() {
+            buffer.resize(READ, 0);
+        }
+        f(&mut buffer)
+    })
+}
+
+/// An empty buffer, to be given back by [`give`].
+pub(crate) fn take() -> Vec<u8> {
+    SPARE.take()
+}
+
+/// Keeps a buffer for the next [`take`] on this thread.
+pub(crate) fn give(mut buffer: Vec<u8>) {
+    if (1..=LARGEST_SPARE).contains(&buffer.capacity()) {
+        buffer.clear();
+        SPARE.set(buffer);
+    }
+}
