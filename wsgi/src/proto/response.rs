@@ -320,6 +320,17 @@ impl ResponseEncoder {
         self.status
     }
 
+    /// Whether the request's method is HEAD, so that the response has no body.
+    pub fn is_to_head(&self) -> bool {
+        self.to_head
+    }
+
+    /// Whether the body ends with the connection, so that a peer cannot tell a response that was
+    /// broken off from a whole one.
+    pub fn ends_with_connection(&self) -> bool {
+        self.phase == Phase::UntilClose
+    }
+
     /// Whether `start` was called and `head` was not.
     pub fn is_started(&self) -> bool {
         self.phase == Phase::Started

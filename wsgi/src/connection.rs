@@ -1,0 +1,295 @@
+//! One connection, from its first byte to its end.
+
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use greenwood_runtime::net::TcpStream;
+
+use crate::{
+    Environ, Error, Input,
+    environ::Peers,
+    exchange::{Ended, Exchange, answer},
+    log::{self, Access},
+    options::Shared,
+    proto::{HeadParser, HttpError, LimitKind, PeerFault, RequestHead},
+    registry::Entry,
+    scratch,
+    writer::{ResponseWriter, configure},
+};
+
+/// A connection that speaks HTTP.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    entry: Entry,
+    peers: Arc<Peers>,
+    /// Received and not yet used. Idle connections have none.
+    pub(crate) received: Vec<u8>,
+    /// The peer has not been listened to to the end of its request.
+    pub(crate) unread: bool,
+}
+
+/// What comes next on a connection.
+enum Next {
+    Request(RequestHead),
+    /// It cannot be read; the peer is told.
+    Refuse(HttpError),
+    /// The peer has gone, is of no use, or the server stops.
+    Close,
+}
+
+/// Bytes to ask for at a time.
+const READ_SIZE: usize = 16 * 1024;
+
+/// A connection that has been idle for longer gives back the memory of its stack.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// How long a stopping server looks for a request that may have arrived already.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
+/// How long the peer may go on sending after a last response before the connection is closed, and
+/// how much. Closed earlier, the reset that answers its bytes could reach it before the response.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 32 * 1024 * 1024;
+
+/// Serves a connection until it ends or is given away.
+pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
+    let Ok(local) = stream.local_addr() else {
+        return; // Gone already.
+    };
+    if configure(&stream, Some(shared.write_timeout)).is_err() {
+        return;
+    }
+    let peers = Arc::new(Peers {
+        local,
+        remote,
+        server_name: shared.server_name.clone(),
+    });
+    let entry = shared.registry.enter(stream.clone());
+    let mut connection = Connection {
+        stream,
+        entry,
+        peers,
+        received: Vec::new(),
+        unread: false,
+    };
+    let mut patience = shared.head_timeout;
+    loop {
+        let ended = match connection.next(shared, patience) {
+            Next::Request(head) => connection.exchange(shared, head),
+            Next::Refuse(error) => connection.refuse(shared, error),
+            Next::Close => return,
+        };
+        match ended {
+            Ended::Persistent(same) => connection = same,
+            Ended::Close(same) => return same.close(),
+            Ended::Cut | Ended::Upgraded => return,
+        }
+        patience = shared.keep_alive_timeout;
+    }
+}
+
+impl Connection {
+    /// Waits for the next request: `patience` for its first byte, and then the head's time.
+    fn next(&mut self, shared: &Shared, patience: Duration) -> Next {
+        let mut parser = HeadParser::new();
+        let mut deadline = None;
+        if !self.received.is_empty() {
+            let buffer = std::mem::take(&mut self.received);
+            if let Some(next) = self.parse(&mut parser, shared, buffer) {
+                return next;
+            }
+        }
+        loop {
+            let waited = if self.received.is_empty() {
+                self.wait_idle(patience)
+            } else {
+                let deadline =
+                    *deadline.get_or_insert_with(|| Instant::now() + shared.head_timeout);
+                self.wait_until(deadline)
+            };
+            match waited {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return self.too_slow(shared);
+                }
+                Err(_) => return Next::Close,
+            }
+            self.entry.work();
+            let mut buffer = match self.received.capacity() {
+                0 => scratch::take(),
+                _ => std::mem::take(&mut self.received),
+            };
+            match self.stream.try_read_vec(&mut buffer, READ_SIZE) {
+                Ok(0) => {
+                    // Nothing before the end is no request; a part of one is a bad one.
+                    let nothing = is_blank(&buffer);
+                    self.received = buffer;
+                    let truncated = PeerFault::HeadTruncated.into();
+                    return if nothing {
+                        Next::Close
+                    } else {
+                        Next::Refuse(truncated)
+                    };
+                }
+                Ok(_) => {
+                    if let Some(next) = self.parse(&mut parser, shared, buffer) {
+                        return next;
+                    }
+                }
+                Err(error) => {
+                    if buffer.is_empty() {
+                        scratch::put_back(buffer);
+                    } else {
+                        self.received = buffer;
+                    }
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        return Next::Close;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the first byte of a request.
+    fn wait_idle(&self, patience: Duration) -> io::Result<()> {
+        if self.entry.wait() {
+            // The server stops. What has come before that is still answered.
+            return self.stream.wait_readable_timeout(Some(LAST_LOOK));
+        }
+        let first = patience.min(BUSY);
+        match self.stream.wait_readable_timeout(Some(first)) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && patience > first => {
+                // It will take longer: what the last request needed of the stack is given back.
+                greenwood_runtime::trim_stack();
+                self.stream.wait_readable_timeout(Some(patience - first))
+            }
+            result => result,
+        }
+    }
+
+    fn wait_until(&self, deadline: Instant) -> io::Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.wait_readable_timeout(Some(left))
+    }
+
+    /// Looks for a head in what was received, and keeps the rest.
+    fn parse(&mut self, parser: &mut HeadParser, shared: &Shared, buffer: Vec<u8>) -> Option<Next> {
+        match parser.parse(&buffer, &shared.limits) {
+            Ok(Some((head, used))) => {
+                // Most often nothing: the buffer goes back to the others.
+                self.received = buffer[used..].to_vec();
+                scratch::put_back(buffer);
+                Some(Next::Request(head))
+            }
+            Ok(None) => {
+                self.received = buffer;
+                None
+            }
+            Err(error) => {
+                self.received = buffer;
+                Some(Next::Refuse(error))
+            }
+        }
+    }
+
+    /// What to do with a peer that let its time pass: it is told only if it has begun a request.
+    fn too_slow(&self, shared: &Shared) -> Next {
+        if is_blank(&self.received) {
+            return Next::Close;
+        }
+        let max = shared.head_timeout.as_millis() as u64;
+        Next::Refuse(HttpError::Limit {
+            limit: LimitKind::HeadTime,
+            max,
+        })
+    }
+
+    /// Serves one request.
+    fn exchange(mut self, shared: &Arc<Shared>, head: RequestHead) -> Ended {
+        let access = Access::begin(shared.access_log);
+        let received = std::mem::take(&mut self.received);
+        let timeout = Some(shared.body_timeout);
+        let input = Input::new(
+            Some(self.stream.clone()),
+            &head,
+            received,
+            &shared.limits,
+            timeout,
+        );
+        let environ = Environ::new(head, Arc::clone(&self.peers), input);
+        let mut exchange = Exchange::new(shared, environ, self, access);
+        let handler = &shared.handler;
+        let call = || handler.handle(&mut exchange, &*shared.app);
+        // Whatever the application broke is its own; ours is in the exchange, which says whether it
+        // can still be used.
+        match panic::catch_unwind(AssertUnwindSafe(call)) {
+            Ok(result) => exchange.end(result),
+            Err(payload) if greenwood_runtime::is_interrupt(&*payload) => {
+                panic::resume_unwind(payload)
+            }
+            Err(payload) => exchange.end_panicked(&*payload),
+        }
+    }
+
+    /// Answers what could not be read.
+    fn refuse(mut self, shared: &Shared, error: HttpError) -> Ended {
+        let access = Access::begin(shared.access_log);
+        let received = std::mem::take(&mut self.received);
+        let line = received
+            .trim_ascii_start()
+            .split(|&b| matches!(b, b'\r' | b'\n'))
+            .next();
+        let line = line.unwrap_or_default();
+        let (peer, error) = (self.peers.remote.ip(), Error::Http(error));
+        log::failure(&error, line, peer);
+        self.unread = true;
+        let to_head = line.starts_with(b"HEAD ");
+        let mut response = ResponseWriter::refusal(self.stream.clone(), to_head);
+        let ended = answer(&mut response, &error, to_head, shared, self);
+        if let Some(access) = access {
+            access.finish(peer, line, error.status_hint(), response.sent());
+        }
+        ended
+    }
+
+    /// Closes the connection so that the last response arrives: as long as the peer sends, what it
+    /// sends is read and dropped, within bounds (RFC 9112 section 9.6).
+    fn close(self) {
+        let mut buffer = scratch::take();
+        // Mostly there is nothing, and closing at once does no harm.
+        let unread = self.unread
+            || !self.received.is_empty()
+            || matches!(self.stream.try_read_vec(&mut buffer, READ_SIZE), Ok(1..));
+        if unread && self.stream.shutdown(Shutdown::Write).is_ok() {
+            let deadline = Instant::now() + LINGER_TIME;
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                buffer.clear();
+                let time = deadline.saturating_duration_since(Instant::now());
+                if time.is_zero() || self.stream.wait_readable_timeout(Some(time)).is_err() {
+                    break;
+                }
+                match self.stream.try_read_vec(&mut buffer, READ_SIZE) {
+                    Ok(0) => break,
+                    Ok(read) => left = left.saturating_sub(read),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                }
+            }
+        }
+        scratch::put_back(buffer);
+    }
+}
+
+/// Whether these bytes are no part of a request: none, or an empty line (RFC 9112 section 2.2).
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| matches!(b, b'\r' | b'\n'))
+}

@@ -1,0 +1,279 @@
+//! One request and its response.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use greenwood_runtime::net::TcpStream;
+
+use crate::{
+    Application, Body, Environ, Error, OnStop, Result,
+    connection::Connection,
+    log::{self, Access},
+    options::Shared,
+    proto::{ApplicationFault, reason_phrase},
+    writer::{ResponseWriter, Terms},
+};
+
+/// One request and its response, as a [`Handler`](crate::Handler) gets it.
+pub struct Exchange<'s> {
+    shared: &'s Arc<Shared>,
+    environ: Environ,
+    response: ResponseWriter,
+    /// Given away by an upgrade.
+    connection: Option<Connection>,
+    access: Option<Access>,
+}
+
+/// A connection that HTTP has let go of.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The connection. Its read and write time-outs are none. Dropping its last clone closes it.
+    pub stream: TcpStream,
+    /// Bytes that were received behind the request: they come before what the stream will read.
+    pub leftover: Vec<u8>,
+}
+
+/// How an exchange left its connection.
+pub(crate) enum Ended {
+    /// It can be used again; it may have received more already.
+    Persistent(Connection),
+    /// It has to be closed. The peer may still be sending.
+    Close(Connection),
+    /// A response was broken off, and the connection closed so that the peer notices.
+    Cut,
+    /// It belongs to somebody else.
+    Upgraded,
+}
+
+impl<'s> Exchange<'s> {
+    pub(crate) fn new(
+        shared: &'s Arc<Shared>,
+        environ: Environ,
+        connection: Connection,
+        access: Option<Access>,
+    ) -> Self {
+        let response = ResponseWriter::new(connection.stream.clone(), environ.head());
+        Self {
+            shared,
+            environ,
+            response,
+            connection: Some(connection),
+            access,
+        }
+    }
+
+    /// The request.
+    pub fn environ(&self) -> &Environ {
+        &self.environ
+    }
+
+    /// The request, to be read from or added to.
+    pub fn environ_mut(&mut self) -> &mut Environ {
+        &mut self.environ
+    }
+
+    /// Calls the application and sends its response.
+    ///
+    /// # Errors
+    ///
+    /// The application's, and those of sending. A handler passes them on; as long as nothing was
+    /// sent it may also [`respond`](Self::respond) in its own way.
+    pub fn run(&mut self, app: &dyn Application) -> Result<()> {
+        let Self {
+            environ, response, ..
+        } = self;
+        let body = app.call(environ, &mut |status, headers| {
+            response.start(status, headers)
+        })?;
+        self.send(body)
+    }
+
+    /// Sends a response without the application.
+    ///
+    /// # Errors
+    ///
+    /// A status or header that cannot be sent, a response that was sent already, an upgraded
+    /// connection, and errors of sending.
+    pub fn respond(
+        &mut self,
+        status: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Result<()> {
+        self.response.start(status, headers)?;
+        self.send(body.into())
+    }
+
+    /// Sends `101 Switching Protocols` with the given headers, `Upgrade` and `Connection` among
+    /// them, and gives the connection away. HTTP does not touch it again, but the environ stays,
+    /// so that the handler can still call the application.
+    ///
+    /// An unread body is dropped first; the environ's input is at its end from then on. The access
+    /// log line is written now, with status 101.
+    ///
+    /// # Errors
+    ///
+    /// A header that cannot be sent, a response that was sent already, a body too large to be
+    /// dropped ([`Limits::max_discard`](crate::proto::Limits::max_discard)), and errors of sending.
+    pub fn upgrade(&mut self, headers: &[(&str, &str)]) -> Result<Upgraded> {
+        if self.is_upgraded()
+            || self.response.encoder().head_written()
+            || !self.response.is_replaceable()
+        {
+            return Err(Error::Http(ApplicationFault::HeadSent.into()));
+        }
+        // RFC 9110 section 7.8: the whole request comes before the new protocol.
+        if !self.environ.input().discard(self.shared.limits.max_discard) {
+            return Err(Error::application(
+                "upgrade of a request with an unread body",
+            ));
+        }
+        self.response.upgrade(headers)?;
+        self.log(101);
+        let leftover = self.environ.input().release();
+        // Its place among those that a stop finds idle goes with it.
+        let Some(Connection { stream, .. }) = self.connection.take() else {
+            return Err(Error::Http(ApplicationFault::HeadSent.into()));
+        };
+        stream.set_read_timeout(None)?;
+        stream.set_write_timeout(None)?;
+        Ok(Upgraded { stream, leftover })
+    }
+
+    /// Has `callback` called when the server is being stopped, before the connections' time to
+    /// finish begins; at once if it is being stopped already. Once only, and not any more after
+    /// the returned guard was dropped.
+    ///
+    /// It is called on the greenlet or thread that stops the server, one callback after the other,
+    /// so it should do no more than tell somebody.
+    pub fn on_stop(&self, callback: impl FnOnce() + Send + 'static) -> OnStop {
+        self.shared.registry.on_stop(Box::new(callback))
+    }
+
+    /// Whether the server is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.registry.is_stopping()
+    }
+
+    /// Whether [`upgrade`](Self::upgrade) gave the connection away.
+    pub fn is_upgraded(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    /// Ends the exchange after the handler has returned.
+    pub(crate) fn end(self, result: Result<()>) -> Ended {
+        let result = match result {
+            Ok(()) if self.is_upgraded() || self.response.encoder().is_finished() => Ok(()),
+            Ok(()) => Err(Error::Http(ApplicationFault::NotStarted.into())),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result {
+            log::failure(error, self.line(), self.peer());
+        }
+        self.settle(result)
+    }
+
+    /// Ends the exchange after the handler has panicked.
+    pub(crate) fn end_panicked(self, payload: &(dyn std::any::Any + Send)) -> Ended {
+        log::panicked(payload, self.line(), self.peer());
+        self.settle(Err(Error::application("panic")))
+    }
+
+    fn settle(mut self, result: Result<()>) -> Ended {
+        let Some(mut connection) = self.connection.take() else {
+            return Ended::Upgraded;
+        };
+        let ended = match result {
+            Ok(()) => self.persist(connection),
+            Err(error) if self.response.is_replaceable() => {
+                let to_head = self.environ.head().method() == "HEAD";
+                connection.unread = true;
+                answer(&mut self.response, &error, to_head, self.shared, connection)
+            }
+            Err(_) => cut(&self.response, &connection),
+        };
+        self.log(self.response.encoder().status());
+        ended
+    }
+
+    /// Whether the connection can serve another request.
+    fn persist(&mut self, mut connection: Connection) -> Ended {
+        let max_discard = self.shared.limits.max_discard;
+        let input = self.environ.input();
+        let persists = self.response.encoder().keep_alive() && input.discard(max_discard);
+        connection.unread = !input.is_done();
+        connection.received = input.release();
+        if persists {
+            Ended::Persistent(connection)
+        } else {
+            Ended::Close(connection)
+        }
+    }
+
+    fn peer(&self) -> IpAddr {
+        self.environ.remote_addr().ip()
+    }
+
+    fn line(&self) -> &[u8] {
+        self.environ.head().request_line().as_bytes()
+    }
+
+    fn send(&mut self, body: Body) -> Result<()> {
+        if self.is_upgraded() {
+            return Err(Error::Http(ApplicationFault::HeadSent.into()));
+        }
+        let terms = Terms {
+            server: &self.shared.server_header,
+            // If the body cannot be got rid of, better to say so.
+            keep_alive: self
+                .environ
+                .input()
+                .is_disposable(self.shared.limits.max_discard)
+                && !self.shared.registry.is_stopping(),
+        };
+        self.response.respond(body, terms)
+    }
+
+    fn log(&mut self, status: u16) {
+        if let Some(access) = self.access.take() {
+            access.finish(self.peer(), self.line(), status, self.response.sent());
+        }
+    }
+}
+
+/// Answers with what an error hints at, and says how the connection is left.
+pub(crate) fn answer(
+    response: &mut ResponseWriter,
+    error: &Error,
+    to_head: bool,
+    shared: &Shared,
+    connection: Connection,
+) -> Ended {
+    let code = error.status_hint();
+    let status = format!("{code} {}", reason_phrase(code));
+    let terms = Terms {
+        server: &shared.server_header,
+        keep_alive: false,
+    };
+    match response.replace(&status, error.answer(), to_head, terms) {
+        Ok(()) => Ended::Close(connection),
+        Err(_) => cut(response, &connection),
+    }
+}
+
+/// Makes sure that the peer does not take what it has got for the whole.
+fn cut(response: &ResponseWriter, connection: &Connection) -> Ended {
+    if response.encoder().ends_with_connection() {
+        connection.stream.set_reset_on_close(true).ok();
+    }
+    Ended::Cut
+}
+
+impl fmt::Debug for Exchange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("environ", &self.environ)
+            .field("upgraded", &self.is_upgraded())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,242 @@
+//! `wsgi.input`: the body of a request.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    time::Duration,
+};
+
+use greenwood_runtime::net::TcpStream;
+
+use crate::proto::{BodyDecoder, Framing, HttpError, LimitKind, Limits, PeerFault, RequestHead};
+
+/// The body of a request, without its framing. Reading ends at the end of the body.
+///
+/// A peer that waits for `100 Continue` gets it at the first read; if the application answers
+/// without reading, the peer need not send the body at all. What the application leaves unread is
+/// dropped after the response.
+///
+/// # Errors
+///
+/// A read fails if the body is malformed (400), too large (413), ends early (400), or pauses for
+/// longer than the server's body time-out (408). The [`io::Error`] carries the
+/// [`HttpError`], so an application that passes it on with `?` answers as fits.
+pub struct Input {
+    /// None: there is no connection, or no longer.
+    stream: Option<TcpStream>,
+    /// What was received behind the head.
+    buffer: Vec<u8>,
+    /// How much of the buffer is used up.
+    at: usize,
+    decoder: BodyDecoder,
+    /// `100 Continue` has yet to be sent, before anything can be expected to come.
+    continue_due: bool,
+    timeout: Option<Duration>,
+    failed: Option<Failure>,
+}
+
+/// Why nothing more can be read.
+#[derive(Clone, Copy)]
+enum Failure {
+    Http(HttpError),
+    Io(io::ErrorKind),
+}
+
+/// Bytes to ask the connection for at a time.
+const READ_SIZE: usize = 16 * 1024;
+
+impl Input {
+    /// The body of `head`, of which `buffer` has been received.
+    pub(crate) fn new(
+        stream: Option<TcpStream>,
+        head: &RequestHead,
+        buffer: Vec<u8>,
+        limits: &Limits,
+        timeout: Option<Duration>,
+    ) -> Self {
+        // RFC 9110 section 10.1.1: no need for a 100 when the body is on its way already.
+        let continue_due = head.expects_continue() && buffer.is_empty();
+        let decoder = BodyDecoder::new(head.framing(), limits);
+        Self {
+            stream,
+            buffer,
+            at: 0,
+            decoder,
+            continue_due,
+            timeout,
+            failed: None,
+        }
+    }
+
+    /// Whether there is a body at all, possibly an empty one.
+    pub(crate) fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// Whether the connection can serve another request once what is left has been dropped, as far
+    /// as is known.
+    pub(crate) fn is_disposable(&self, max_discard: u64) -> bool {
+        let waits = self.continue_due && !self.is_done();
+        self.failed.is_none()
+            && !waits
+            && self.decoder.direct().is_none_or(|left| left <= max_discard)
+    }
+
+    /// Drops what is left of the body. False if that is not worth it or fails.
+    pub(crate) fn discard(&mut self, max: u64) -> bool {
+        if !self.is_disposable(max) {
+            return false;
+        }
+        let mut left = max;
+        let mut scratch = [0; 2048];
+        while !self.is_done() {
+            match self.read(&mut scratch) {
+                Ok(read) if read as u64 <= left => left -= read as u64,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Ends the reading: what was received behind the body. The input is at its end from now on.
+    pub(crate) fn release(&mut self) -> Vec<u8> {
+        self.stream = None;
+        self.decoder = BodyDecoder::new(Framing::None, &Limits::default());
+        let mut rest = std::mem::take(&mut self.buffer);
+        rest.drain(..self.at);
+        self.at = 0;
+        // Most often there is none, and an idle connection shall own no buffer.
+        if rest.is_empty() { Vec::new() } else { rest }
+    }
+
+    fn fail(&mut self, error: impl Into<HttpError>) -> io::Error {
+        let failure = Failure::Http(error.into());
+        self.failed = Some(failure);
+        failure.error()
+    }
+
+    fn send_continue(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.continue_due)
+            && let Some(stream) = &mut self.stream
+        {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        Ok(())
+    }
+
+    /// Reads more from the connection: into `out` if that is where the bytes belong as they are,
+    /// else into the buffer, for which 0 is returned.
+    fn receive(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.send_continue()?;
+        let Some(stream) = &mut self.stream else {
+            return Err(self.fail(PeerFault::BodyTruncated));
+        };
+        let direct = self
+            .decoder
+            .direct()
+            .and_then(|left| usize::try_from(left).ok());
+        stream.set_read_timeout(self.timeout)?;
+        let result = match direct {
+            Some(left) if out.len() >= left.min(READ_SIZE) => {
+                let length = out.len().min(left);
+                stream.read(&mut out[..length])
+            }
+            _ => {
+                self.buffer.clear();
+                self.at = 0;
+                read_vec(stream, &mut self.buffer)
+                    .map(|read| if read == 0 { 0 } else { usize::MAX })
+            }
+        };
+        match result {
+            Ok(0) => Err(self.fail(PeerFault::BodyTruncated)),
+            Ok(usize::MAX) => Ok(0),
+            Ok(read) => {
+                self.decoder.skip(read);
+                Ok(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let max = self.timeout.map_or(0, |timeout| timeout.as_millis() as u64);
+                Err(self.fail(HttpError::Limit {
+                    limit: LimitKind::BodyTime,
+                    max,
+                }))
+            }
+            Err(error) => {
+                self.failed = Some(Failure::Io(error.kind()));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        if let Some(failure) = self.failed {
+            return Err(failure.error());
+        }
+        loop {
+            if self.decoder.is_done() {
+                return Ok(0);
+            }
+            if self.at < self.buffer.len() {
+                match self.decoder.decode(&self.buffer[self.at..], out) {
+                    Ok(done) => {
+                        self.at += done.consumed;
+                        if done.produced > 0 {
+                            return Ok(done.produced);
+                        }
+                    }
+                    Err(error) => return Err(self.fail(error)),
+                }
+                continue;
+            }
+            match self.receive(out)? {
+                0 => {}
+                read => return Ok(read),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input")
+            .field("done", &self.is_done())
+            .field("failed", &self.failed.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Failure {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Http(error) => {
+                let kind = match error {
+                    HttpError::Limit {
+                        limit: LimitKind::BodyTime,
+                        ..
+                    } => io::ErrorKind::TimedOut,
+                    HttpError::Peer(PeerFault::BodyTruncated) => io::ErrorKind::UnexpectedEof,
+                    _ => io::ErrorKind::InvalidData,
+                };
+                io::Error::new(kind, error)
+            }
+            Self::Io(kind) => kind.into(),
+        }
+    }
+}
+
+/// Waits for bytes and appends them to `buffer`.
+fn read_vec(stream: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    loop {
+        stream.wait_readable()?;
+        match stream.try_read_vec(buffer, READ_SIZE) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The server.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use greenwood_runtime::{
+    Event, StreamServer,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{Application, Handler, connection, options::Shared, proto::Limits, registry::Registry};
+
+/// An HTTP/1.1 server for an [`Application`], as gevent's `pywsgi.WSGIServer`. Each connection is
+/// served by a greenlet of its own.
+///
+/// ```no_run
+/// use greenwood_wsgi::{Environ, StartResponse, WsgiServer};
+///
+/// let app = |environ: &mut Environ, start_response: StartResponse<'_>| {
+///     start_response("200 OK", &[("Content-Type", "text/plain")])?;
+///     Ok(format!("hello from {}\n", environ.path()).into())
+/// };
+/// WsgiServer::new("127.0.0.1:8000", app).serve_forever()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// The access log goes to [`tracing`] with the target `greenwood::access` at level `INFO`, a line
+/// per request, with the time in UTC:
+/// `127.0.0.1 - - [2026-11-22 14:35:38] "GET /x HTTP/1.1" 200 701 0.000411`. Failures of the
+/// application go to the target `greenwood::wsgi` at `ERROR`, refused requests at `DEBUG`.
+pub struct WsgiServer {
+    shared: Shared,
+    max_connections: Option<usize>,
+    backlog: Option<u16>,
+    handle: ServerHandle,
+}
+
+/// A second handle to a [`WsgiServer`], to stop it from elsewhere: another greenlet, or a thread
+/// that waits for signals.
+#[derive(Clone)]
+pub struct ServerHandle {
+    control: Arc<Control>,
+}
+
+struct Control {
+    registry: Arc<Registry>,
+    /// Where the server listens, or why it does not.
+    address: Result<SocketAddr, (io::ErrorKind, String)>,
+    state: Mutex<State>,
+    stopped: Event,
+}
+
+enum State {
+    /// Not started; there is no listener if it could not be had.
+    New(Option<TcpListener>),
+    Running(StreamServer),
+    Stopped,
+}
+
+impl WsgiServer {
+    /// A server for `app` at `address`, where it listens from now on; an error in that comes out
+    /// at [`start`](Self::start), [`serve_forever`](Self::serve_forever) or
+    /// [`local_addr`](Self::local_addr). Connections are accepted once it has started.
+    pub fn new(address: impl ToSocketAddrs, app: impl Application) -> Self {
+        let listening = TcpListener::bind(address).and_then(|listener| {
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        });
+        let (listener, address) = match listening {
+            Ok((listener, address)) => (Some(listener), Ok(address)),
+            Err(error) => (None, Err((error.kind(), error.to_string()))),
+        };
+        let registry = Arc::<Registry>::default();
+        let control = Control {
+            registry: Arc::clone(&registry),
+            address,
+            state: Mutex::new(State::New(listener)),
+            stopped: Event::new(),
+        };
+        Self {
+            shared: Shared::new(Arc::new(app), registry),
+            max_connections: None,
+            backlog: None,
+            handle: ServerHandle {
+                control: Arc::new(control),
+            },
+        }
+    }
+
+    /// Serves requests by `handler` instead of [`HttpHandler`](crate::HttpHandler).
+    #[must_use]
+    pub fn handler(mut self, handler: impl Handler) -> Self {
+        self.shared.handler = Arc::new(handler);
+        self
+    }
+
+    /// The limits on requests' sizes; see [`Limits`] for the defaults.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.shared.limits = limits;
+        self
+    }
+
+    /// How long a request's head may take from its first byte, and a new connection to send that;
+    /// past it 408, or for a connection without a byte the end. Default 10 s.
+    ///
+    /// # Panics
+    ///
+    /// All of the time-outs panic if they are zero.
+    #[must_use]
+    pub fn head_timeout(mut self, timeout: Duration) -> Self {
+        self.shared.head_timeout = positive(timeout);
+        self
+    }
+
+    /// How long a read of a request's body waits for the next bytes; past it the read fails with
+    /// 408. Default 30 s.
+    #[must_use]
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.shared.body_timeout = positive(timeout);
+        self
+    }
+
+    /// How long a connection may be idle between two requests; past it it is closed without a word.
+    /// Default 75 s. An idle connection costs a greenlet; lower it where they are scarce.
+    #[must_use]
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.shared.keep_alive_timeout = positive(timeout);
+        self
+    }
+
+    /// How long a write waits for a peer that does not read; past it the connection is cut.
+    /// Default 30 s.
+    #[must_use]
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.shared.write_timeout = positive(timeout);
+        self
+    }
+
+    /// How many connections are served at a time; more wait in the backlog. Default: as many as
+    /// the process may have descriptors and greenlets.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        assert!(
+            connections > 0,
+            "max_connections is 0: the server could never accept"
+        );
+        self.max_connections = Some(connections);
+        self
+    }
+
+    /// How many connections the system holds before they are accepted. Default 128.
+    #[must_use]
+    pub fn backlog(mut self, connections: u16) -> Self {
+        self.backlog = Some(connections);
+        self
+    }
+
+    /// `SERVER_NAME` in the environ. Default: the address that the peer connected to.
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.shared.server_name = Some(name.into().into());
+        self
+    }
+
+    /// The `Server` header of responses that have none; empty for no such header. Default
+    /// `greenwood/` and the version.
+    ///
+    /// # Panics
+    ///
+    /// If it has control characters in it.
+    #[must_use]
+    pub fn server_header(mut self, value: impl Into<String>) -> Self {
+        let value = value.into();
+        assert!(
+            !value.contains(|c: char| c.is_ascii_control()),
+            "control character in {value:?}"
+        );
+        self.shared.server_header = value.into();
+        self
+    }
+
+    /// Whether requests are logged. Default true; it costs little as long as no subscriber of
+    /// [`tracing`] wants the lines.
+    #[must_use]
+    pub fn access_log(mut self, on: bool) -> Self {
+        self.shared.access_log = on;
+        self
+    }
+
+    /// The address that the server listens on: with its real port, if it was asked for port 0.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not listen.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.handle.local_addr()
+    }
+
+    /// A handle to stop the server from elsewhere. It may be taken before the start.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// Starts accepting connections, and returns. Does nothing if it has started.
+    ///
+    /// # Errors
+    ///
+    /// If the address could not be listened on, if the server has been stopped, or if no greenlet
+    /// can be started.
+    pub fn start(&self) -> io::Result<()> {
+        self.local_addr()?;
+        let mut state = self.handle.control.lock();
+        let listener = match &mut *state {
+            State::New(listener) => listener.take(),
+            State::Running(_) => return Ok(()),
+            State::Stopped => None,
+        };
+        let Some(listener) = listener else {
+            return Err(io::Error::other(
+                "the server has been stopped: make a new one",
+            ));
+        };
+        let shared = Arc::new(self.shared.clone());
+        let serve = move |stream: TcpStream, peer| connection::serve(&shared, stream, peer);
+        let mut server = StreamServer::from_listener(listener, serve)?;
+        if let Some(connections) = self.max_connections {
+            server = server.max_connections(connections);
+        }
+        if let Some(backlog) = self.backlog {
+            server = server.backlog(backlog);
+        }
+        server.start()?;
+        *state = State::Running(server);
+        Ok(())
+    }
+
+    /// Starts, and serves until the server is stopped from elsewhere by a
+    /// [`handle`](Self::handle).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn serve_forever(&self) -> io::Result<()> {
+        self.start()?;
+        self.handle.join();
+        Ok(())
+    }
+
+    /// Stops the server; see [`ServerHandle::stop`].
+    pub fn stop(&self, timeout: Duration) {
+        self.handle.stop(timeout);
+    }
+}
+
+impl ServerHandle {
+    /// As [`WsgiServer::local_addr`].
+    ///
+    /// # Errors
+    ///
+    /// Why the server could not listen.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.control
+            .address
+            .clone()
+            .map_err(|(kind, message)| io::Error::new(kind, message))
+    }
+
+    /// Stops the server: the port is freed, idle connections are closed, and what registered by
+    /// [`Exchange::on_stop`](crate::Exchange::on_stop) is told. Requests that are being served get
+    /// `timeout` to finish and are told to close; then their greenlets are killed. Returns when
+    /// all have ended. Stopping twice does no harm.
+    pub fn stop(&self, timeout: Duration) {
+        let control = &self.control;
+        let server = match std::mem::replace(&mut *control.lock(), State::Stopped) {
+            State::Running(server) => server,
+            State::New(_) => return control.stopped.set(),
+            State::Stopped => return,
+        };
+        server.close();
+        control.registry.stop();
+        server.finish(timeout);
+        control.stopped.set();
+    }
+
+    /// Waits until the server has been stopped, and all its connections have ended.
+    pub fn join(&self) {
+        let running = match &*self.control.lock() {
+            State::Running(server) => Some(server.clone()),
+            State::New(_) | State::Stopped => None,
+        };
+        match running.map(|server| server.serve_forever()) {
+            // It stopped by itself: accepting is broken. Nobody else would set the event.
+            Some(Ok(())) => {}
+            // It is being stopped, or has yet to start.
+            _ => {
+                self.control.stopped.wait();
+            }
+        }
+    }
+
+    /// How many connections are being served.
+    pub fn connections(&self) -> usize {
+        match &*self.control.lock() {
+            State::Running(server) => server.connections(),
+            State::New(_) | State::Stopped => 0,
+        }
+    }
+}
+
+impl Control {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for WsgiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsgiServer")
+            .field("address", &self.handle.control.address)
+            .field("limits", &self.shared.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("address", &self.control.address)
+            .finish_non_exhaustive()
+    }
+}
+
+fn positive(timeout: Duration) -> Duration {
+    assert!(!timeout.is_zero(), "a time-out of zero");
+    timeout
+}

@@ -1,0 +1,263 @@
+//! Sending a response.
+
+use std::{
+    io::{self, IoSlice},
+    time::Duration,
+};
+
+use greenwood_runtime::net::TcpStream;
+
+use crate::{
+    Body, Error, Result,
+    body::{BodyWriter, Content},
+    clock,
+    proto::{
+        ApplicationFault, HttpError, Payload, RequestHead, ResponseContext, ResponseEncoder,
+        encode_upgrade,
+    },
+    scratch,
+};
+
+/// One response on its way to the peer.
+pub(crate) struct ResponseWriter {
+    /// None once the connection was given away.
+    stream: Option<TcpStream>,
+    encoder: ResponseEncoder,
+    /// Encoded and not yet sent.
+    out: Vec<u8>,
+    /// Bytes that the system has taken, of head and body.
+    sent: u64,
+    /// Nothing more can be sent.
+    broken: bool,
+    /// A piece of body was refused; none may come after it.
+    fault: Option<HttpError>,
+}
+
+/// What the server has to say about a response.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) server: &'a str,
+    pub(crate) keep_alive: bool,
+}
+
+/// Pieces of body up to this length are copied behind the head, to be sent with it by a plain
+/// write; longer ones are sent from where they lie.
+const COPY_LIMIT: usize = 8 * 1024;
+
+impl ResponseWriter {
+    pub(crate) fn new(stream: TcpStream, request: &RequestHead) -> Self {
+        Self::with(stream, ResponseEncoder::new(request))
+    }
+
+    /// A writer for the answer to a request that could not be read.
+    pub(crate) fn refusal(stream: TcpStream, to_head: bool) -> Self {
+        Self::with(stream, ResponseEncoder::refusal(to_head))
+    }
+
+    fn with(stream: TcpStream, encoder: ResponseEncoder) -> Self {
+        let stream = Some(stream);
+        Self {
+            stream,
+            encoder,
+            out: Vec::new(),
+            sent: 0,
+            broken: false,
+            fault: None,
+        }
+    }
+
+    /// `start_response`.
+    pub(crate) fn start(&mut self, status: &str, headers: &[(&str, &str)]) -> Result<()> {
+        if self.out.capacity() == 0 {
+            self.out = scratch::take();
+        }
+        Ok(self.encoder.start(&mut self.out, status, headers)?)
+    }
+
+    /// Sends head and body, whole.
+    pub(crate) fn respond(&mut self, body: Body, terms: Terms<'_>) -> Result<()> {
+        if !self.encoder.is_started() {
+            let fault = match self.encoder.head_written() {
+                true => ApplicationFault::HeadSent,
+                false => ApplicationFault::NotStarted,
+            };
+            return Err(Error::Http(fault.into()));
+        }
+        let length = body.length();
+        if let Some(bytes) = body.content.bytes() {
+            self.head(length, terms)?;
+            self.piece(bytes)?;
+        } else if self.encoder.is_to_head() {
+            // What would have been the body is of no interest.
+            self.head(length, terms)?;
+        } else {
+            self.pieces(body.content, length, terms)?;
+        }
+        self.encoder.finish(&mut self.out)?;
+        self.flush(&[])
+    }
+
+    /// Sends a body that comes in pieces, and the head with the first of them.
+    fn pieces(&mut self, content: Content, length: Option<u64>, terms: Terms<'_>) -> Result<()> {
+        match content {
+            Content::Chunks(chunks) => {
+                let mut chunks = chunks.filter(|chunk| !chunk.is_empty()).peekable();
+                // PEP 3333: the length of a list of one is known.
+                let first = chunks.peek().map_or(0, |chunk| chunk.len() as u64);
+                let only = matches!(chunks.size_hint(), (_, Some(0 | 1)));
+                self.head(length.or(only.then_some(first)), terms)?;
+                for chunk in chunks {
+                    self.piece(&chunk)?;
+                    self.flush(&[])?;
+                }
+            }
+            Content::Stream(write) => {
+                let mut sink = |piece: &[u8]| {
+                    if !self.encoder.head_written() {
+                        self.head(length, terms)?;
+                    }
+                    self.piece(piece)?;
+                    self.flush(&[])
+                };
+                write(&mut BodyWriter::new(&mut sink))?;
+                // What the function did not want to know.
+                self.check()?;
+                if !self.encoder.head_written() {
+                    // It has ended without a byte.
+                    self.head(Some(0), terms)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sends a whole response of the server's own in place of whatever was begun and not sent.
+    pub(crate) fn replace(
+        &mut self,
+        status: &str,
+        body: String,
+        to_head: bool,
+        terms: Terms<'_>,
+    ) -> Result<()> {
+        self.out.clear();
+        self.encoder = ResponseEncoder::refusal(to_head);
+        self.fault = None;
+        self.start(status, &[("Content-Type", "text/plain; charset=utf-8")])?;
+        self.respond(body.into(), terms)
+    }
+
+    /// Sends `101 Switching Protocols` instead of a response, and lets go of the connection.
+    pub(crate) fn upgrade(&mut self, headers: &[(&str, &str)]) -> Result<()> {
+        self.out.clear();
+        encode_upgrade(&mut self.out, headers)?;
+        self.flush(&[])?;
+        self.stream = None;
+        scratch::put_back(std::mem::take(&mut self.out));
+        Ok(())
+    }
+
+    /// Bytes that have been sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether another response can take the place of this one.
+    pub(crate) fn is_replaceable(&self) -> bool {
+        self.sent == 0 && !self.broken
+    }
+
+    pub(crate) fn encoder(&self) -> &ResponseEncoder {
+        &self.encoder
+    }
+
+    fn head(&mut self, length: Option<u64>, terms: Terms<'_>) -> Result<()> {
+        let Terms { server, keep_alive } = terms;
+        let Self { encoder, out, .. } = self;
+        clock::with_http_date(|date| {
+            encoder.head(
+                out,
+                length,
+                &ResponseContext {
+                    date,
+                    server,
+                    keep_alive,
+                },
+            )
+        })?;
+        Ok(())
+    }
+
+    fn piece(&mut self, piece: &[u8]) -> Result<()> {
+        self.check()?;
+        let begun = self.encoder.begin(&mut self.out, piece.len());
+        let payload = begun.inspect_err(|&fault| self.fault = Some(fault))?;
+        if payload == Payload::Drop {
+            return Ok(());
+        }
+        if piece.len() <= COPY_LIMIT {
+            self.out.extend_from_slice(piece);
+        } else {
+            self.flush(piece)?;
+        }
+        self.encoder.end(&mut self.out);
+        Ok(())
+    }
+
+    /// Sends what is encoded, and `piece` behind it.
+    fn flush(&mut self, piece: &[u8]) -> Result<()> {
+        self.check()?;
+        let Some(stream) = &self.stream else {
+            return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+        };
+        // Until all is out, also if this greenlet is killed meanwhile.
+        self.broken = true;
+        let slices = &mut [IoSlice::new(&self.out), IoSlice::new(piece)][..];
+        write_all(stream, slices, &mut self.sent)?;
+        self.broken = false;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Whether more can be sent.
+    fn check(&self) -> Result<()> {
+        match self.fault {
+            Some(fault) => Err(fault.into()),
+            None if self.broken => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ResponseWriter {
+    fn drop(&mut self) {
+        scratch::put_back(std::mem::take(&mut self.out));
+    }
+}
+
+fn write_all(stream: &TcpStream, mut slices: &mut [IoSlice<'_>], sent: &mut u64) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let result = match &*slices {
+            [single] => stream.try_write(single),
+            slices => stream.try_write_vectored(slices),
+        };
+        match result {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                *sent += written as u64;
+                IoSlice::advance_slices(&mut slices, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.wait_writable()?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Prepares a connection: small responses leave at once, and no write waits for ever.
+pub(crate) fn configure(stream: &TcpStream, timeout: Option<Duration>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(timeout)
+}

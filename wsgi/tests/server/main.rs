@@ -1,0 +1,12 @@
+//! The server, over real sockets, with a foreign client.
+
+#[path = "../client/mod.rs"]
+mod client;
+
+mod bodies;
+mod errors;
+mod persistence;
+mod refusals;
+mod stop;
+mod timeouts;
+mod upgrade;

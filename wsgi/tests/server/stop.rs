@@ -1,0 +1,167 @@
+//! Starting and stopping.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use greenwood_runtime::Event;
+use greenwood_wsgi::{
+    Application, Body, Environ, Exchange, Handler, Result, StartResponse, WsgiServer,
+};
+
+use crate::client::{DEADLINE, get, hello, serve, serve_handler};
+
+/// Far more than any test may take: a stop that waits for it fails.
+const NEVER: Duration = Duration::from_secs(600);
+
+/// An application that tells when it is called and then waits.
+fn waiting() -> (impl Application, mpsc::Receiver<Arc<Event>>) {
+    let (called, calls) = mpsc::channel();
+    let app = move |_: &mut Environ, start_response: StartResponse<'_>| -> Result<Body> {
+        let event = Arc::new(Event::new());
+        called.send(Arc::clone(&event)).unwrap();
+        event.wait();
+        start_response("200 OK", &[])?;
+        Ok("done".into())
+    };
+    (app, calls)
+}
+
+#[test]
+fn stop_closes_idle_connections_at_once() {
+    let server = serve(hello);
+    let mut fresh = server.connect();
+    let mut idle = server.connect();
+    idle.send(get("/", ""));
+    idle.response();
+    let began = Instant::now();
+    server.server.stop(NEVER);
+    assert!(began.elapsed() < DEADLINE);
+    assert!(idle.has_ended() && fresh.has_ended());
+}
+
+#[test]
+fn stop_frees_the_port() {
+    let server = serve(hello);
+    let address = server.address;
+    server.server.stop(NEVER);
+    let next = WsgiServer::new(address, hello);
+    assert_eq!(next.local_addr().unwrap(), address);
+    assert!(server.server.start().is_err());
+}
+
+/// Serves a request when the server is being stopped, not before.
+struct AtTheStop(mpsc::Sender<()>);
+
+impl Handler for AtTheStop {
+    fn handle(&self, exchange: &mut Exchange<'_>, app: &dyn Application) -> Result<()> {
+        let stopping = Arc::new(Event::new());
+        let told = Arc::clone(&stopping);
+        let _guard = exchange.on_stop(move || told.set());
+        self.0.send(()).unwrap();
+        stopping.wait();
+        exchange.run(app)
+    }
+}
+
+#[test]
+fn stop_lets_running_requests_finish() {
+    let (called, calls) = mpsc::channel();
+    let server = serve_handler(AtTheStop(called), hello);
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    calls.recv_timeout(DEADLINE).unwrap();
+    server.server.stop(NEVER);
+    let response = client.response();
+    assert_eq!(
+        (response.text(), response.header("connection")),
+        ("GET /", Some("close"))
+    );
+    assert!(client.has_ended());
+}
+
+#[test]
+fn stop_kills_what_does_not_finish() {
+    let (app, calls) = waiting();
+    let server = serve(app);
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    let _event = calls.recv_timeout(DEADLINE).unwrap();
+    server.server.stop(Duration::from_millis(50));
+    assert!(client.has_ended());
+}
+
+#[test]
+fn serve_forever_ends_with_the_stop() {
+    let server = WsgiServer::new("127.0.0.1:0", hello);
+    let handle = server.handle();
+    let serving = thread::spawn(move || server.serve_forever());
+    handle.stop(NEVER);
+    // Stopped before or after it started: it ends, and it says which.
+    if let Err(error) = serving.join().unwrap() {
+        assert!(error.to_string().contains("stopped"), "{error}");
+    }
+    handle.join();
+    handle.stop(NEVER);
+}
+
+#[test]
+fn address_that_is_taken_is_an_error_that_names_it() {
+    let server = serve(hello);
+    let second = WsgiServer::new(server.address, hello);
+    for error in [
+        second.local_addr().unwrap_err(),
+        second.start().unwrap_err(),
+        second.serve_forever().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        assert!(
+            error.to_string().contains(&server.address.to_string()),
+            "{error}"
+        );
+    }
+}
+
+/// Registers a callback for the stop, and keeps it only on `/keep`.
+struct Listening(mpsc::Sender<&'static str>);
+
+impl Handler for Listening {
+    fn handle(&self, exchange: &mut Exchange<'_>, app: &dyn Application) -> Result<()> {
+        let told = self.0.clone();
+        let path = if exchange.environ().path() == "/keep" {
+            "/keep"
+        } else {
+            "/drop"
+        };
+        let guard = exchange.on_stop(move || told.send(path).unwrap());
+        if path == "/drop" {
+            drop(guard);
+            return exchange.run(app);
+        }
+        self.0.send("registered").unwrap();
+        while !exchange.is_stopping() {
+            greenwood_runtime::sleep(Duration::from_millis(1));
+        }
+        // Late ones are told at once.
+        let told = self.0.clone();
+        drop(exchange.on_stop(move || told.send("late").unwrap()));
+        exchange.run(app)
+    }
+}
+
+#[test]
+fn stop_tells_who_asked_for_it() {
+    let (told, news) = mpsc::channel();
+    let server = serve_handler(Listening(told), hello);
+    assert_eq!(server.get("/drop", "").status, 200);
+    let mut client = server.connect();
+    client.send(get("/keep", ""));
+    assert_eq!(news.recv_timeout(DEADLINE).unwrap(), "registered");
+    server.server.stop(NEVER);
+    assert_eq!(client.response().text(), "GET /keep");
+    let mut rest: Vec<_> = news.try_iter().collect();
+    rest.sort();
+    assert_eq!(rest, ["/keep", "late"]);
+}

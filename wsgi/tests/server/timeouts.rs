@@ -1,0 +1,137 @@
+//! Peers that take their time.
+
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use greenwood_wsgi::{Body, Environ, Result, StartResponse, WsgiServer};
+
+use crate::client::{DEADLINE, echo, get, hello, post, serve_with};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn long(server: WsgiServer) -> WsgiServer {
+    let long = 10 * DEADLINE;
+    server
+        .head_timeout(long)
+        .body_timeout(long)
+        .keep_alive_timeout(long)
+        .write_timeout(long)
+}
+
+#[test]
+fn slow_head_gets_408() {
+    let server = serve_with(hello, |server| long(server).head_timeout(SHORT));
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ");
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.header("connection")),
+        (408, Some("close"))
+    );
+    assert!(client.has_ended());
+}
+
+#[test]
+fn trickling_head_gets_408() {
+    let server = serve_with(hello, |server| long(server).head_timeout(SHORT));
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    client.response();
+    let began = Instant::now();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ");
+    // The time counts from the first byte, not from the last.
+    while client.is_silent(Duration::from_millis(20)) {
+        assert!(began.elapsed() < DEADLINE);
+        client.send("x");
+    }
+    assert_eq!(client.response().status, 408);
+    assert!(began.elapsed() >= SHORT);
+}
+
+#[test]
+fn connection_without_a_byte_ends_quietly() {
+    let server = serve_with(hello, |server| long(server).head_timeout(SHORT));
+    assert!(server.connect().has_ended());
+}
+
+#[test]
+fn idle_connection_expires_quietly() {
+    let server = serve_with(hello, |server| long(server).keep_alive_timeout(SHORT));
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    assert_eq!(client.response().status, 200);
+    let began = Instant::now();
+    assert!(client.has_ended());
+    assert!(began.elapsed() >= SHORT / 2);
+    // An empty line behind a request is no beginning of the next (RFC 9112 section 2.2).
+    let mut client = server.connect();
+    client.send(get("/", "") + "\r\n");
+    assert_eq!(client.response().status, 200);
+}
+
+#[test]
+fn slow_body_gets_408() {
+    let server = serve_with(echo, |server| long(server).body_timeout(SHORT));
+    let mut client = server.connect();
+    client.send(&post("", "hello")[..post("", "hello").len() - 2]);
+    assert_eq!(client.response().status, 408);
+    assert!(client.has_ended());
+}
+
+#[test]
+fn slow_unread_body_closes() {
+    let server = serve_with(hello, |server| long(server).body_timeout(SHORT));
+    let mut client = server.connect();
+    client.send(&post("", "hello")[..post("", "hello").len() - 2]);
+    assert_eq!(client.response().text(), "POST /");
+    assert!(client.has_ended());
+}
+
+#[test]
+fn slow_reader_is_cut() {
+    let (ended, outcome) = mpsc::channel();
+    let app = move |_: &mut Environ, start_response: StartResponse<'_>| -> Result<Body> {
+        start_response("200 OK", &[])?;
+        let ended = ended.clone();
+        Ok(Body::stream(move |out| {
+            loop {
+                if let Err(error) = out.send(&[b'x'; 100_000]) {
+                    // Nor does anything go out later.
+                    assert!(out.send(b"more").is_err());
+                    ended.send(error.to_string()).unwrap();
+                    return Err(error);
+                }
+            }
+        }))
+    };
+    let server = serve_with(app, |server| long(server).write_timeout(SHORT));
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    outcome.recv_timeout(DEADLINE).unwrap();
+    assert!(!client.rest_or_reset().ends_with(b"\r\n0\r\n\r\n"));
+}
+
+#[test]
+fn abrupt_end_within_the_body_is_the_applications_error() {
+    let (ended, outcome) = mpsc::channel();
+    let app = move |environ: &mut Environ, start_response: StartResponse<'_>| -> Result<Body> {
+        let result = echo(environ, start_response);
+        ended
+            .send(result.as_ref().map_err(|e| e.status_hint()).err())
+            .unwrap();
+        result
+    };
+    let server = serve_with(app, long);
+    let mut client = server.connect();
+    client.send(&post("", "hello")[..post("", "hello").len() - 2]);
+    drop(client);
+    assert_eq!(outcome.recv_timeout(DEADLINE).unwrap(), Some(400));
+}
+
+#[test]
+#[should_panic(expected = "time-out of zero")]
+fn time_out_of_zero_is_refused() {
+    let _ = WsgiServer::new("127.0.0.1:0", hello).head_timeout(Duration::ZERO);
+}
