@@ -183,17 +183,24 @@ impl<'s> Exchange<'s> {
         let Some(mut connection) = self.connection.take() else {
             return Ended::Upgraded;
         };
-        let ended = match result {
-            Ok(()) => self.persist(connection),
+        match result {
+            Ok(()) => {
+                // The response is out; what follows is not the request's time.
+                self.log(self.response.encoder().status());
+                self.persist(connection)
+            }
             Err(error) if self.response.is_replaceable() => {
                 let to_head = self.environ.head().method() == "HEAD";
                 connection.unread = true;
-                answer(&mut self.response, &error, to_head, self.shared, connection)
+                let ended = answer(&mut self.response, &error, to_head, self.shared, connection);
+                self.log(self.response.encoder().status());
+                ended
             }
-            Err(_) => cut(&self.response, &connection),
-        };
-        self.log(self.response.encoder().status());
-        ended
+            Err(_) => {
+                self.log(self.response.encoder().status());
+                cut(&self.response, &connection)
+            }
+        }
     }
 
     /// Whether the connection can serve another request.

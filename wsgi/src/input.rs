@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{self, Read, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use greenwood_runtime::net::TcpStream;
@@ -82,14 +82,22 @@ impl Input {
             && self.decoder.direct().is_none_or(|left| left <= max_discard)
     }
 
-    /// Drops what is left of the body. False if that is not worth it or fails.
+    /// Drops what is left of the body. False if that is not worth it, takes longer than a read may,
+    /// or fails.
     pub(crate) fn discard(&mut self, max: u64) -> bool {
         if !self.is_disposable(max) {
             return false;
         }
+        if self.is_done() {
+            return true;
+        }
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut left = max;
         let mut scratch = [0; 2048];
         while !self.is_done() {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return false;
+            }
             match self.read(&mut scratch) {
                 Ok(read) if read as u64 <= left => left -= read as u64,
                 _ => return false,

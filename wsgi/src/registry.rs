@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     net::Shutdown,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -71,7 +72,13 @@ impl Registry {
             }
         }
         for callback in callbacks.into_values() {
-            callback();
+            // One that panics must not keep the others, and the stop itself, from going on.
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(callback)) {
+                if greenwood_runtime::is_interrupt(&*payload) {
+                    panic::resume_unwind(payload);
+                }
+                tracing::error!(target: "greenwood::wsgi", "a callback for the stop has panicked");
+            }
         }
     }
 

@@ -43,6 +43,7 @@ mod limits;
 mod parser;
 mod response;
 mod target;
+mod wire;
 
 pub use chunked::ChunkedDecoder;
 pub use connection::ConnectionOptions;
@@ -51,4 +52,5 @@ pub use framing::{BodyDecoder, Decoded, Framing};
 pub use head::{Headers, RequestHead, Version};
 pub use limits::Limits;
 pub use parser::HeadParser;
-pub use response::{Payload, ResponseContext, ResponseEncoder, encode_upgrade, reason_phrase};
+pub use response::{Payload, ResponseContext, ResponseEncoder};
+pub use wire::{encode_upgrade, reason_phrase};

@@ -11,7 +11,7 @@ use greenwood_wsgi::{
     Application, Body, Environ, Exchange, Handler, Result, StartResponse, WsgiServer,
 };
 
-use crate::client::{DEADLINE, get, hello, serve, serve_handler};
+use crate::client::{DEADLINE, get, hello, serve, serve_handler, serve_with};
 
 /// Far more than any test may take: a stop that waits for it fails.
 const NEVER: Duration = Duration::from_secs(600);
@@ -164,4 +164,46 @@ fn stop_tells_who_asked_for_it() {
     let mut rest: Vec<_> = news.try_iter().collect();
     rest.sort();
     assert_eq!(rest, ["/keep", "late"]);
+}
+
+/// Panics when it is told of the stop.
+struct Fragile(mpsc::Sender<()>);
+
+impl Handler for Fragile {
+    fn handle(&self, exchange: &mut Exchange<'_>, app: &dyn Application) -> Result<()> {
+        let _guard = exchange.on_stop(|| panic!("on purpose"));
+        self.0.send(()).unwrap();
+        while !exchange.is_stopping() {
+            greenwood_runtime::sleep(Duration::from_millis(1));
+        }
+        exchange.run(app)
+    }
+}
+
+#[test]
+fn callback_that_panics_does_not_keep_the_server_from_stopping() {
+    let (called, calls) = mpsc::channel();
+    let server = serve_handler(Fragile(called), hello);
+    let mut clients = [server.connect(), server.connect()];
+    for client in &mut clients {
+        client.send(get("/", ""));
+        calls.recv_timeout(DEADLINE).unwrap();
+    }
+    server.server.stop(NEVER);
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "GET /");
+    }
+}
+
+#[test]
+fn connections_over_the_limit_wait() {
+    let server = serve_with(hello, |server| server.max_connections(1).backlog(10));
+    let mut first = server.connect();
+    first.send(get("/first", ""));
+    assert_eq!(first.response().text(), "GET /first");
+    let mut second = server.connect();
+    second.send(get("/second", ""));
+    assert!(second.is_silent(Duration::from_millis(50)));
+    drop(first);
+    assert_eq!(second.response().text(), "GET /second");
 }
