@@ -249,7 +249,7 @@ impl Connection {
             .next();
         let line = line.unwrap_or_default();
         let (peer, error) = (self.peers.remote.ip(), Error::Http(error));
-        log::failure(&error, line, peer);
+        log::failure(&error, false, line, peer);
         self.unread = true;
         let to_head = line.starts_with(b"HEAD ");
         let mut response = ResponseWriter::refusal(self.stream.clone(), to_head);

@@ -76,8 +76,8 @@ impl<'s> Exchange<'s> {
     ///
     /// # Errors
     ///
-    /// The application's, and those of sending. A handler passes them on; as long as nothing was
-    /// sent it may also [`respond`](Self::respond) in its own way.
+    /// The application's, and those of sending. A handler passes them on; an error of the call
+    /// itself it may also answer in its own way, by [`respond`](Self::respond).
     pub fn run(&mut self, app: &dyn Application) -> Result<()> {
         let Self {
             environ, response, ..
@@ -161,14 +161,15 @@ impl<'s> Exchange<'s> {
     }
 
     /// Ends the exchange after the handler has returned.
-    pub(crate) fn end(self, result: Result<()>) -> Ended {
+    pub(crate) fn end(mut self, result: Result<()>) -> Ended {
         let result = match result {
             Ok(()) if self.is_upgraded() || self.response.encoder().is_finished() => Ok(()),
             Ok(()) => Err(Error::Http(ApplicationFault::NotStarted.into())),
             Err(error) => Err(error),
         };
         if let Err(error) = &result {
-            log::failure(error, self.line(), self.peer());
+            let broken = self.response.is_broken() || self.environ.input().is_broken();
+            log::failure(error, broken, self.line(), self.peer());
         }
         self.settle(result)
     }
@@ -207,7 +208,10 @@ impl<'s> Exchange<'s> {
     fn persist(&mut self, mut connection: Connection) -> Ended {
         let max_discard = self.shared.limits.max_discard;
         let input = self.environ.input();
-        let persists = self.response.encoder().keep_alive() && input.discard(max_discard);
+        // An input that somebody has exchanged says nothing about what is left of the body.
+        let persists = self.response.encoder().keep_alive()
+            && input.is_attached()
+            && input.discard(max_discard);
         connection.unread = !input.is_done();
         connection.received = input.release();
         if persists {

@@ -1,5 +1,7 @@
 //! What happens between a request and the application.
 
+use std::sync::Arc;
+
 use crate::{Application, Exchange, Result};
 
 /// Serves the requests of a server, as pywsgi's `handler_class` does: it decides whether the
@@ -39,5 +41,11 @@ pub struct HttpHandler;
 impl Handler for HttpHandler {
     fn handle(&self, exchange: &mut Exchange<'_>, app: &dyn Application) -> Result<()> {
         exchange.run(app)
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn handle(&self, exchange: &mut Exchange<'_>, app: &dyn Application) -> Result<()> {
+        (**self).handle(exchange, app)
     }
 }

@@ -68,9 +68,19 @@ impl Input {
         }
     }
 
-    /// Whether there is a body at all, possibly an empty one.
+    /// Whether the body has been read to its end.
     pub(crate) fn is_done(&self) -> bool {
         self.decoder.is_done()
+    }
+
+    /// Whether the connection failed, rather than the body.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.failed, Some(Failure::Io(_)))
+    }
+
+    /// Whether this is what the server reads from, and not an input that was put in its place.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// Whether the connection can serve another request once what is left has been dropped, as far

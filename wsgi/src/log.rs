@@ -47,11 +47,12 @@ impl Access {
     }
 }
 
-/// Notes why a request was not answered as the application meant it.
-pub(crate) fn failure(error: &Error, line: &[u8], peer: IpAddr) {
+/// Notes why a request was not answered as the application meant it. `broken`: because the
+/// connection failed, as it does whenever somebody closes a browser's window.
+pub(crate) fn failure(error: &Error, broken: bool, line: &[u8], peer: IpAddr) {
     let line = Escaped(line);
-    if error.is_peer_fault() {
-        tracing::debug!(target: "greenwood::wsgi", %peer, "\"{line}\" refused: {error}");
+    if broken || error.is_peer_fault() {
+        tracing::debug!(target: "greenwood::wsgi", %peer, "\"{line}\" broken off: {error}");
     } else {
         tracing::error!(target: "greenwood::wsgi", %peer, "\"{line}\" failed: {error}");
     }

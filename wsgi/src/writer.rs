@@ -71,7 +71,9 @@ impl ResponseWriter {
         if self.out.capacity() == 0 {
             self.out = scratch::take();
         }
-        Ok(self.encoder.start(&mut self.out, status, headers)?)
+        self.encoder.start(&mut self.out, status, headers)?;
+        self.fault = None;
+        Ok(())
     }
 
     /// Sends head and body, whole.
@@ -94,7 +96,7 @@ impl ResponseWriter {
             self.pieces(body.content, length, terms)?;
         }
         self.encoder.finish(&mut self.out)?;
-        self.flush(&[])
+        self.flush()
     }
 
     /// Sends a body that comes in pieces, and the head with the first of them.
@@ -108,7 +110,7 @@ impl ResponseWriter {
                 self.head(length.or(only.then_some(first)), terms)?;
                 for chunk in chunks {
                     self.piece(&chunk)?;
-                    self.flush(&[])?;
+                    self.flush()?;
                 }
             }
             Content::Stream(write) => {
@@ -117,7 +119,7 @@ impl ResponseWriter {
                         self.head(length, terms)?;
                     }
                     self.piece(piece)?;
-                    self.flush(&[])
+                    self.flush()
                 };
                 write(&mut BodyWriter::new(&mut sink))?;
                 // What the function did not want to know.
@@ -151,7 +153,7 @@ impl ResponseWriter {
     pub(crate) fn upgrade(&mut self, headers: &[(&str, &str)]) -> Result<()> {
         self.out.clear();
         encode_upgrade(&mut self.out, headers)?;
-        self.flush(&[])?;
+        self.flush()?;
         self.stream = None;
         scratch::put_back(std::mem::take(&mut self.out));
         Ok(())
@@ -167,14 +169,20 @@ impl ResponseWriter {
         self.sent == 0 && !self.broken
     }
 
+    /// Whether the connection failed, rather than the response.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     pub(crate) fn encoder(&self) -> &ResponseEncoder {
         &self.encoder
     }
 
     fn head(&mut self, length: Option<u64>, terms: Terms<'_>) -> Result<()> {
+        self.check()?;
         let Terms { server, keep_alive } = terms;
         let Self { encoder, out, .. } = self;
-        clock::with_http_date(|date| {
+        let written = clock::with_http_date(|date| {
             encoder.head(
                 out,
                 length,
@@ -184,8 +192,8 @@ impl ResponseWriter {
                     keep_alive,
                 },
             )
-        })?;
-        Ok(())
+        });
+        Ok(written.inspect_err(|&fault| self.fault = Some(fault))?)
     }
 
     fn piece(&mut self, piece: &[u8]) -> Result<()> {
@@ -197,22 +205,33 @@ impl ResponseWriter {
         }
         if piece.len() <= COPY_LIMIT {
             self.out.extend_from_slice(piece);
-        } else {
-            self.flush(piece)?;
+            self.encoder.end(&mut self.out);
+            return Ok(());
         }
+        let before = self.out.len();
         self.encoder.end(&mut self.out);
-        Ok(())
+        self.flush_around(before, piece)
     }
 
-    /// Sends what is encoded, and `piece` behind it.
-    fn flush(&mut self, piece: &[u8]) -> Result<()> {
+    /// Sends what is encoded.
+    fn flush(&mut self) -> Result<()> {
+        self.flush_around(self.out.len(), &[])
+    }
+
+    /// Sends what is encoded, with `piece` put in at `at`.
+    fn flush_around(&mut self, at: usize, piece: &[u8]) -> Result<()> {
         self.check()?;
         let Some(stream) = &self.stream else {
             return Err(io::Error::from(io::ErrorKind::NotConnected).into());
         };
         // Until all is out, also if this greenlet is killed meanwhile.
         self.broken = true;
-        let slices = &mut [IoSlice::new(&self.out), IoSlice::new(piece)][..];
+        let (before, after) = self.out.split_at(at);
+        let slices = &mut [
+            IoSlice::new(before),
+            IoSlice::new(piece),
+            IoSlice::new(after),
+        ];
         write_all(stream, slices, &mut self.sent)?;
         self.broken = false;
         self.out.clear();
@@ -239,7 +258,10 @@ fn write_all(stream: &TcpStream, mut slices: &mut [IoSlice<'_>], sent: &mut u64)
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let result = match &*slices {
-            [single] => stream.try_write(single),
+            // What is empty behind it does not count; in front of it was skipped.
+            [single] | [single, ..] if slices[1..].iter().all(|s| s.is_empty()) => {
+                stream.try_write(single)
+            }
             slices => stream.try_write_vectored(slices),
         };
         match result {

@@ -15,7 +15,8 @@ use super::{
 /// Recognizes one request head at the start of a growing buffer.
 ///
 /// It is asked again, with the same bytes and more behind them, until it returns a head; it
-/// remembers how far it looked, so a head that trickles in does not cost a parse per byte.
+/// remembers how far it looked, so a head that trickles in does not cost a parse per byte. Behind a
+/// head it begins anew.
 #[derive(Debug, Default)]
 pub struct HeadParser {
     /// Length of the buffer at the last call.
@@ -69,6 +70,7 @@ impl HeadParser {
             };
             if let Some(head) = parsed {
                 let length = skipped + head.bytes.len();
+                self.seen = 0;
                 return Ok(Some((head, length)));
             }
         }

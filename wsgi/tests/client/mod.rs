@@ -112,6 +112,10 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
+    pub(crate) fn local_port(&self) -> u16 {
+        self.stream.local_addr().unwrap().port()
+    }
+
     /// Sends what the server may refuse to take.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())

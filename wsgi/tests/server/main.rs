@@ -4,6 +4,7 @@
 mod client;
 
 mod bodies;
+mod environ;
 mod errors;
 mod persistence;
 mod refusals;

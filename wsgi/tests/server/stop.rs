@@ -1,14 +1,14 @@
 //! Starting and stopping.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, OnceLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use greenwood_runtime::Event;
 use greenwood_wsgi::{
-    Application, Body, Environ, Exchange, Handler, Result, StartResponse, WsgiServer,
+    Application, Body, Environ, Exchange, Handler, Result, ServerHandle, StartResponse, WsgiServer,
 };
 
 use crate::client::{DEADLINE, get, hello, serve, serve_handler, serve_with};
@@ -206,4 +206,24 @@ fn connections_over_the_limit_wait() {
     assert!(second.is_silent(Duration::from_millis(50)));
     drop(first);
     assert_eq!(second.response().text(), "GET /second");
+}
+
+#[test]
+fn application_may_stop_its_own_server() {
+    let handle = Arc::new(OnceLock::<ServerHandle>::new());
+    let own = Arc::clone(&handle);
+    let app = move |environ: &mut Environ, start_response: StartResponse<'_>| -> Result<Body> {
+        own.get().unwrap().stop(NEVER);
+        hello(environ, start_response)
+    };
+    let server = serve(app);
+    handle.set(server.server.handle()).unwrap();
+    let mut idle = server.connect();
+    let response = server.get("/stop", "");
+    assert_eq!(
+        (response.text(), response.header("connection")),
+        ("GET /stop", Some("close"))
+    );
+    server.server.handle().join();
+    assert!(idle.has_ended());
 }
