@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io, net};
@@ -40,6 +40,11 @@ pub(crate) struct Connection {
     config: WebSocketConfig,
     /// Somebody is in `receive`.
     receiving: AtomicBool,
+    /// The greenlet that reads, while it has more messages at hand (else 0): what it sends is held back until it switches, to
+    /// leave in one piece. It is the only one that compares equal, so no order with the locks is needed.
+    batching: AtomicU64,
+    /// The stack has been trimmed for the long wait.
+    trimmed: AtomicBool,
     input: Mutex<Input>,
     output: Mutex<Output>,
 }
@@ -49,14 +54,11 @@ struct Input {
     /// What was read behind the last message, and how much of it is used up.
     rest: Vec<u8>,
     at: usize,
-    trimmed: bool,
 }
 
 struct Output {
     closing: CloseHandshake,
     outbox: Outbox,
-    /// The greenlet that reads has more messages at hand: what it sends is held back until it switches, to leave in one piece.
-    batching: Option<u64>,
     /// The connection is among what its greenlet does before it switches.
     hooked: bool,
     /// Set when there is room again; there while a greenlet writes what waits.
@@ -81,16 +83,16 @@ impl Connection {
             stream,
             config,
             receiving: AtomicBool::new(false),
+            batching: AtomicU64::new(0),
+            trimmed: AtomicBool::new(false),
             input: Mutex::new(Input {
                 decoder: Decoder::new(Role::Server, config.limits),
                 rest: leftover,
                 at: 0,
-                trimmed: false,
             }),
             output: Mutex::new(Output {
                 closing: CloseHandshake::new(),
                 outbox: Outbox::default(),
-                batching: None,
                 hooked: false,
                 drain: None,
                 finishing: false,
@@ -155,18 +157,16 @@ impl Connection {
         deadline: Option<Instant>,
     ) -> std::result::Result<Option<Event>, Fault> {
         loop {
-            let event = {
+            {
                 let mut input = lock(&self.input);
-                let event = input.from_rest();
-                if event.is_some() || input.at > 0 {
-                    self.note_batch(&mut input);
+                if let Some(event) = input.from_rest() {
+                    self.note_batch(&input);
+                    return match event {
+                        Ok(Some(event)) => Ok(Some(event)),
+                        Ok(None) => continue,
+                        Err(error) => Err(Fault::Protocol(error)),
+                    };
                 }
-                event
-            };
-            match event {
-                Some(Ok(event)) => return Ok(Some(event)),
-                Some(Err(error)) => return Err(Fault::Protocol(error)),
-                None => {}
             }
             if lock(&self.output).closing.is_finished() {
                 return Ok(None);
@@ -190,7 +190,8 @@ impl Connection {
                 Some(rest)
             }
         };
-        if !std::mem::replace(&mut lock(&self.input).trimmed, true) {
+        if !self.trimmed.load(Ordering::Relaxed) {
+            self.trimmed.store(true, Ordering::Relaxed);
             // The handshake has used more of the stack than a connection that waits will need.
             runtime::trim_stack();
         }
@@ -229,10 +230,14 @@ impl Connection {
     }
 
     /// Says whether the reading greenlet has more messages at hand, and so may hold back what it sends.
-    fn note_batch(&self, input: &mut Input) {
+    fn note_batch(&self, input: &Input) {
         let more = input.decoder.has_complete_frame(&input.rest[input.at..]);
-        let greenlet = if more { runtime::current_id() } else { None };
-        lock(&self.output).batching = greenlet;
+        let greenlet = if more {
+            runtime::current_id().unwrap_or(0)
+        } else {
+            0
+        };
+        self.batching.store(greenlet, Ordering::Relaxed);
     }
 
     /// Does what a control frame asks for.
@@ -311,7 +316,10 @@ impl Connection {
         if output.finishing {
             return;
         }
-        let batching = output.batching.is_some() && output.batching == runtime::current_id();
+        let batching = match self.batching.load(Ordering::Relaxed) {
+            0 => false,
+            greenlet => runtime::current_id() == Some(greenlet),
+        };
         let result = if batching && self.hook(output) {
             output.outbox.push(opcode, payload);
             if output.outbox.len() < BATCH_MAX || output.drain.is_some() {
@@ -540,8 +548,8 @@ impl Connection {
 }
 
 impl Input {
-    /// The next event of what has been read already.
-    fn from_rest(&mut self) -> Option<std::result::Result<Event, ProtocolError>> {
+    /// Decodes what has been read already; none when nothing is left of it.
+    fn from_rest(&mut self) -> Option<std::result::Result<Option<Event>, ProtocolError>> {
         if self.at >= self.rest.len() {
             return None;
         }
@@ -551,7 +559,7 @@ impl Input {
             scratch::give(std::mem::take(&mut self.rest));
             self.at = 0;
         }
-        event.transpose()
+        Some(event)
     }
 }
 

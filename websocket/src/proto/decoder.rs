@@ -2,7 +2,7 @@
 
 use super::assembly::{Assembly, Expected, FIRST_RESERVATION};
 use super::frame::FirstByte;
-use super::mask::rotated;
+use super::mask::{rotated, unmask_into};
 use super::utf8::valid_prefix;
 use super::{
     CloseFrame, FrameHeader, Limits, MAX_HEADER, Message, OpCode, ProtocolError, apply_mask,
@@ -342,6 +342,13 @@ impl Decoder {
         header: &FrameHeader,
         payload: &mut [u8],
     ) -> Result<Event, ProtocolError> {
+        if header.opcode == OpCode::Binary
+            && let Some(key) = header.mask
+        {
+            return Ok(Event::Message(Message::Binary(unmasked_copy(
+                payload, key,
+            )?)));
+        }
         if let Some(key) = header.mask {
             apply_mask(payload, key, 0);
         }
@@ -468,6 +475,22 @@ fn copy_text(text: &str) -> Result<String, ProtocolError> {
         .try_reserve_exact(len)
         .map_err(|_| ProtocolError::OutOfMemory { len })?;
     owned.push_str(text);
+    Ok(owned)
+}
+
+/// As `copy_text`, unmasking on the way.
+#[inline]
+fn unmasked_copy(bytes: &[u8], key: [u8; 4]) -> Result<Vec<u8>, ProtocolError> {
+    let len = bytes.len();
+    let mut owned = Vec::new();
+    if len <= FIRST_RESERVATION {
+        owned.reserve_exact(len);
+    } else {
+        owned
+            .try_reserve_exact(len)
+            .map_err(|_| ProtocolError::OutOfMemory { len })?;
+    }
+    unmask_into(&mut owned, bytes, key);
     Ok(owned)
 }
 

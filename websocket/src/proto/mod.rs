@@ -32,6 +32,7 @@ mod frame;
 mod handshake;
 mod mask;
 mod message;
+mod simd;
 mod utf8;
 
 pub use close::{CloseCode, CloseFrame, MAX_CLOSE_REASON, parse_close_payload};
