@@ -147,14 +147,15 @@ pub(crate) fn run_hook(task: &Task) {
 
 /// Waits until woken, at the latest until `deadline`.
 pub(crate) fn park(deadline: Option<u64>) -> Parked {
-    match current::get() {
+    current::with(|task| match task {
         Some(task) => {
-            let parker = task.local().parker.borrow().clone();
-            let parker = parker.expect("a running greenlet has a parker");
-            switch(&task, deadline, || parker.park())
+            // Borrowed over the switch: it changes only when the greenlet starts and ends.
+            let parker = task.local().parker.borrow();
+            let parker = parker.as_ref().expect("a running greenlet has a parker");
+            switch(task, deadline, || parker.park())
         }
         None => park_thread(deadline),
-    }
+    })
 }
 
 fn park_thread(deadline: Option<u64>) -> Parked {
@@ -197,7 +198,7 @@ fn ended_by(deadline: Option<u64>, timeout: Option<(u64, u64)>) -> Parked {
 }
 
 /// Puts the running greenlet aside by `wait`, which comes back when something wakes it.
-pub(crate) fn switch(task: &Arc<Task>, deadline: Option<u64>, wait: impl FnOnce()) -> Parked {
+pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) -> Parked {
     debug_assert!(may_wait(), "a greenlet that unwinds must not switch");
     let local = task.local();
     run_hook(task);
@@ -211,7 +212,9 @@ pub(crate) fn switch(task: &Arc<Task>, deadline: Option<u64>, wait: impl FnOnce(
     }
     if let Some(until) = until {
         local.deadline.set(Some(until));
-        hub::local().timers().ensure(task, until);
+        hub::local().timers().ensure(task, until, || {
+            current::get().expect("the greenlet that switches is the current one")
+        });
     }
 
     current::set(None);

@@ -45,7 +45,7 @@ impl Timers {
     }
 
     /// Makes sure that `task` is looked at by `deadline`.
-    pub(crate) fn ensure(&self, task: &Arc<Task>, deadline: u64) {
+    pub(crate) fn ensure(&self, task: &Task, deadline: u64, handle: impl FnOnce() -> Arc<Task>) {
         let timer = &task.local().timer;
         if let Some(key) = timer.get() {
             if key.0 <= deadline {
@@ -53,7 +53,7 @@ impl Timers {
             }
             self.entries.borrow_mut().remove(&key);
         }
-        timer.set(Some(self.insert(deadline, Entry::Wake(Arc::clone(task)))));
+        timer.set(Some(self.insert(deadline, Entry::Wake(handle()))));
     }
 
     pub(crate) fn insert(&self, at: u64, entry: Entry) -> TimerKey {
@@ -110,7 +110,7 @@ impl Timers {
                 task.wake_here();
             }
             // The wait that the entry was made for is over; a later one is under way.
-            Some(deadline) => self.ensure(task, deadline),
+            Some(deadline) => self.ensure(task, deadline, || Arc::clone(task)),
             None => {}
         }
     }

@@ -46,9 +46,9 @@ struct Readiness {
     writable: Cell<bool>,
     /// The peer has closed its side, or the connection is broken: no more edges come.
     closed: Cell<bool>,
-    /// Somebody waits for the registration's events, on behalf of all.
-    led: Cell<bool>,
-    /// Who else waits.
+    /// What the greenlet waits for that waits for the registration's events, on behalf of both.
+    leader: Cell<Option<Direction>>,
+    /// Who waits beside the leader.
     reader: RefCell<Option<Arc<Task>>>,
     writer: RefCell<Option<Arc<Task>>>,
 }
@@ -92,13 +92,16 @@ impl Readiness {
         }
     }
 
-    /// Wakes who waits beside the leader: its event may have come, or it is to lead from now on.
-    fn wake_others(&self) {
-        for slot in [&self.reader, &self.writer] {
-            if let Some(task) = &*slot.borrow() {
-                task.wake_here();
-            }
+    /// Where the one waits who waits for the other direction than the leader.
+    fn follower(&self, leader: Direction) -> &RefCell<Option<Arc<Task>>> {
+        match leader {
+            Direction::Read => &self.writer,
+            Direction::Write => &self.reader,
         }
+    }
+
+    fn is_awaited(&self, direction: Direction) -> bool {
+        self.leader.get() == Some(direction) || self.slot(direction).borrow().is_some()
     }
 }
 
@@ -165,7 +168,7 @@ impl Socket {
                     readable: Cell::new(false),
                     writable: Cell::new(false),
                     closed: Cell::new(false),
-                    led: Cell::new(false),
+                    leader: Cell::new(None),
                     reader: RefCell::new(None),
                     writer: RefCell::new(None),
                 },
@@ -242,9 +245,18 @@ impl Socket {
         if !switch::may_wait() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let Some(task) = current::get() else {
-            return self.wait_as_thread(direction, until);
-        };
+        current::with(|task| match task {
+            Some(task) => self.wait_as_greenlet(task, direction, until),
+            None => self.wait_as_thread(direction, until),
+        })
+    }
+
+    fn wait_as_greenlet(
+        &self,
+        task: &Task,
+        direction: Direction,
+        until: Option<u64>,
+    ) -> io::Result<()> {
         let endpoint = self.endpoint()?;
         let readiness = endpoint.readiness.get();
         if readiness.is(direction) {
@@ -254,19 +266,17 @@ impl Socket {
             }
             return Ok(());
         }
-        if readiness.slot(direction).borrow().is_some() {
+        if readiness.is_awaited(direction) {
             return Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "another greenlet waits for the same direction of this socket",
             ));
         }
-        *readiness.slot(direction).borrow_mut() = Some(Arc::clone(&task));
-        let _slot = Vacate(readiness.slot(direction));
         while !readiness.is(direction) {
-            let parked = if readiness.led.get() {
-                switch::park(until)
+            let parked = if readiness.leader.get().is_some() {
+                follow(readiness, direction, until)
             } else {
-                lead(&endpoint, readiness, &task, until)
+                lead(&endpoint, task, direction, until)
             };
             match parked {
                 Parked::Woken => {}
@@ -293,44 +303,34 @@ impl Socket {
     }
 }
 
-/// Waits for the registration's events and passes them on.
-fn lead(
-    endpoint: &Arc<Endpoint>,
-    readiness: &Readiness,
-    task: &Arc<Task>,
-    until: Option<u64>,
-) -> Parked {
-    readiness.led.set(true);
-    *task.local().io.borrow_mut() = Some(Arc::clone(endpoint));
+/// Waits for the registration's events, and passes them on to who follows.
+fn lead(endpoint: &Arc<Endpoint>, task: &Task, direction: Direction, until: Option<u64>) -> Parked {
+    let readiness = endpoint.readiness.get();
+    readiness.leader.set(Some(direction));
+    let local = task.local();
+    *local.io.borrow_mut() = Some(Arc::clone(endpoint));
     let mut events = 0;
     let parked = switch::switch(task, until, || events = endpoint.registration.wait());
-    task.local().io.borrow_mut().take();
-    readiness.led.set(false);
+    local.io.borrow_mut().take();
+    readiness.leader.set(None);
     readiness.apply(events);
     if events & (READABLE | WRITABLE) != 0 {
         hub::local().polled();
     }
-    // The slot of the leader itself is woken too; that is one spurious wake at the most.
-    let mine = [&readiness.reader, &readiness.writer]
-        .into_iter()
-        .all(|slot| {
-            slot.borrow()
-                .as_ref()
-                .is_none_or(|other| Arc::ptr_eq(other, task))
-        });
-    if !mine {
-        readiness.wake_others();
+    // Its event may have come, or it is to lead from now on.
+    if let Some(follower) = &*readiness.follower(direction).borrow() {
+        follower.wake_here();
     }
     parked
 }
 
-/// Empties a slot when its greenlet goes on, or unwinds.
-struct Vacate<'a>(&'a RefCell<Option<Arc<Task>>>);
-
-impl Drop for Vacate<'_> {
-    fn drop(&mut self) {
-        self.0.borrow_mut().take();
-    }
+/// Waits beside the leader, who waits for the other direction.
+fn follow(readiness: &Readiness, direction: Direction, until: Option<u64>) -> Parked {
+    let slot = readiness.slot(direction);
+    *slot.borrow_mut() = current::get();
+    let parked = switch::park(until);
+    slot.borrow_mut().take();
+    parked
 }
 
 fn timed_out() -> io::Error {

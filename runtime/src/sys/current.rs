@@ -13,10 +13,10 @@ thread_local! {
 /// Says that `task` runs on this thread from now on, or no greenlet (`None`: the hub's own loop).
 ///
 /// Only the run loop of a coroutine and the one place that switches call this; the run loop holds
-/// an `Arc` of the task for as long as the task is the current one.
+/// an `Arc` of the task for as long as the task is the current one, and that is where `task` must come from.
 #[inline]
-pub(crate) fn set(task: Option<&Arc<Task>>) {
-    CURRENT.set(task.map_or(std::ptr::null(), Arc::as_ptr));
+pub(crate) fn set(task: Option<&Task>) {
+    CURRENT.set(task.map_or(std::ptr::null(), std::ptr::from_ref));
 }
 
 /// Calls `f` with the greenlet that runs here, if this is one.
@@ -35,7 +35,7 @@ pub(crate) fn get() -> Option<Arc<Task>> {
     if task.is_null() {
         return None;
     }
-    // SAFETY: as in `with`; the pointer came from `Arc::as_ptr` of an `Arc` that is still alive.
+    // SAFETY: as in `with`; it points into an `Arc` that is still alive, as every task is made in one.
     unsafe {
         Arc::increment_strong_count(task);
         Some(Arc::from_raw(task))
