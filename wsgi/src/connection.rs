@@ -17,8 +17,8 @@ use crate::{
     log::{self, Access},
     options::Shared,
     proto::{HeadParser, HttpError, LimitKind, PeerFault, RequestHead},
+    received::Received,
     registry::Entry,
-    scratch,
     writer::{ResponseWriter, configure},
 };
 
@@ -27,8 +27,7 @@ pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     entry: Entry,
     peers: Arc<Peers>,
-    /// Received and not yet used. Idle connections have none.
-    pub(crate) received: Vec<u8>,
+    pub(crate) received: Received,
     /// The peer has not been listened to to the end of its request.
     pub(crate) unread: bool,
 }
@@ -41,9 +40,6 @@ enum Next {
     /// The peer has gone, is of no use, or the server stops.
     Close,
 }
-
-/// Bytes to ask for at a time.
-const READ_SIZE: usize = 16 * 1024;
 
 /// A connection that has been idle for longer gives back the memory of its stack.
 const BUSY: Duration = Duration::from_secs(1);
@@ -74,7 +70,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr)
         stream,
         entry,
         peers,
-        received: Vec::new(),
+        received: Received::default(),
         unread: false,
     };
     let mut patience = shared.head_timeout;
@@ -98,11 +94,10 @@ impl Connection {
     fn next(&mut self, shared: &Shared, patience: Duration) -> Next {
         let mut parser = HeadParser::new();
         let mut deadline = None;
-        if !self.received.is_empty() {
-            let buffer = std::mem::take(&mut self.received);
-            if let Some(next) = self.parse(&mut parser, shared, buffer) {
-                return next;
-            }
+        if !self.received.is_empty()
+            && let Some(next) = self.parse(&mut parser, shared)
+        {
+            return next;
         }
         loop {
             let waited = if self.received.is_empty() {
@@ -120,37 +115,17 @@ impl Connection {
                 Err(_) => return Next::Close,
             }
             self.entry.work();
-            let mut buffer = match self.received.capacity() {
-                0 => scratch::take(),
-                _ => std::mem::take(&mut self.received),
-            };
-            match self.stream.try_read_vec(&mut buffer, READ_SIZE) {
-                Ok(0) => {
-                    // Nothing before the end is no request; a part of one is a bad one.
-                    let nothing = is_blank(&buffer);
-                    self.received = buffer;
-                    let truncated = PeerFault::HeadTruncated.into();
-                    return if nothing {
-                        Next::Close
-                    } else {
-                        Next::Refuse(truncated)
-                    };
-                }
+            match self.received.read_from(&self.stream) {
+                // Nothing before the end is no request; a part of one is a bad one.
+                Ok(0) if is_blank(self.received.unread()) => return Next::Close,
+                Ok(0) => return Next::Refuse(PeerFault::HeadTruncated.into()),
                 Ok(_) => {
-                    if let Some(next) = self.parse(&mut parser, shared, buffer) {
+                    if let Some(next) = self.parse(&mut parser, shared) {
                         return next;
                     }
                 }
-                Err(error) => {
-                    if buffer.is_empty() {
-                        scratch::put_back(buffer);
-                    } else {
-                        self.received = buffer;
-                    }
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        return Next::Close;
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Next::Close,
             }
         }
     }
@@ -180,29 +155,21 @@ impl Connection {
         self.stream.wait_readable_timeout(Some(left))
     }
 
-    /// Looks for a head in what was received, and keeps the rest.
-    fn parse(&mut self, parser: &mut HeadParser, shared: &Shared, buffer: Vec<u8>) -> Option<Next> {
-        match parser.parse(&buffer, &shared.limits) {
+    /// Looks for a head in what was received.
+    fn parse(&mut self, parser: &mut HeadParser, shared: &Shared) -> Option<Next> {
+        match parser.parse(self.received.unread(), &shared.limits) {
             Ok(Some((head, used))) => {
-                // Most often nothing: the buffer goes back to the others.
-                self.received = buffer[used..].to_vec();
-                scratch::put_back(buffer);
+                self.received.consume(used);
                 Some(Next::Request(head))
             }
-            Ok(None) => {
-                self.received = buffer;
-                None
-            }
-            Err(error) => {
-                self.received = buffer;
-                Some(Next::Refuse(error))
-            }
+            Ok(None) => None,
+            Err(error) => Some(Next::Refuse(error)),
         }
     }
 
     /// What to do with a peer that let its time pass: it is told only if it has begun a request.
     fn too_slow(&self, shared: &Shared) -> Next {
-        if is_blank(&self.received) {
+        if is_blank(self.received.unread()) {
             return Next::Close;
         }
         let max = shared.head_timeout.as_millis() as u64;
@@ -244,6 +211,7 @@ impl Connection {
         let access = Access::begin(shared.access_log);
         let received = std::mem::take(&mut self.received);
         let line = received
+            .unread()
             .trim_ascii_start()
             .split(|&b| matches!(b, b'\r' | b'\n'))
             .next();
@@ -263,29 +231,29 @@ impl Connection {
     /// Closes the connection so that the last response arrives: as long as the peer sends, what it
     /// sends is read and dropped, within bounds (RFC 9112 section 9.6).
     fn close(self) {
-        let mut buffer = scratch::take();
+        let mut received = self.received;
         // Mostly there is nothing, and closing at once does no harm.
         let unread = self.unread
-            || !self.received.is_empty()
-            || matches!(self.stream.try_read_vec(&mut buffer, READ_SIZE), Ok(1..));
-        if unread && self.stream.shutdown(Shutdown::Write).is_ok() {
-            let deadline = Instant::now() + LINGER_TIME;
-            let mut left = LINGER_BYTES;
-            while left > 0 {
-                buffer.clear();
-                let time = deadline.saturating_duration_since(Instant::now());
-                if time.is_zero() || self.stream.wait_readable_timeout(Some(time)).is_err() {
-                    break;
-                }
-                match self.stream.try_read_vec(&mut buffer, READ_SIZE) {
-                    Ok(0) => break,
-                    Ok(read) => left = left.saturating_sub(read),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
-                }
+            || !received.is_empty()
+            || matches!(received.read_from(&self.stream), Ok(1..));
+        if !unread || self.stream.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + LINGER_TIME;
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            received.clear();
+            let time = deadline.saturating_duration_since(Instant::now());
+            if time.is_zero() || self.stream.wait_readable_timeout(Some(time)).is_err() {
+                return;
+            }
+            match received.read_from(&self.stream) {
+                Ok(0) => return,
+                Ok(read) => left = left.saturating_sub(read),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
             }
         }
-        scratch::put_back(buffer);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     Input,
     extensions::Extensions,
     proto::{HeadParser, Headers, HttpError, Limits, PeerFault, RequestHead, Version},
+    received::Received,
 };
 
 /// What is known of a request: the CGI variables by name, the same by typed accessors, the body,
@@ -109,7 +110,13 @@ impl Environ {
             remote: nobody,
             server_name: None,
         };
-        let input = Input::new(None, &head, request[used..].to_vec(), &limits, None);
+        let input = Input::new(
+            None,
+            &head,
+            Received::new(request[used..].to_vec()),
+            &limits,
+            None,
+        );
         Ok(Self::new(head, Arc::new(peers), input))
     }
 

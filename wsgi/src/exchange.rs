@@ -130,7 +130,7 @@ impl<'s> Exchange<'s> {
         }
         self.response.upgrade(headers)?;
         self.log(101);
-        let leftover = self.environ.input().release();
+        let leftover = self.environ.input().release().to_vec();
         // Its place among those that a stop finds idle goes with it.
         let Some(Connection { stream, .. }) = self.connection.take() else {
             return Err(Error::Http(ApplicationFault::HeadSent.into()));

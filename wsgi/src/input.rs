@@ -9,6 +9,7 @@ use std::{
 use greenwood_runtime::net::TcpStream;
 
 use crate::proto::{BodyDecoder, Framing, HttpError, LimitKind, Limits, PeerFault, RequestHead};
+use crate::received::Received;
 
 /// The body of a request, without its framing. Reading ends at the end of the body.
 ///
@@ -25,14 +26,18 @@ pub struct Input {
     /// None: there is no connection, or no longer.
     stream: Option<TcpStream>,
     /// What was received behind the head.
-    buffer: Vec<u8>,
-    /// How much of the buffer is used up.
-    at: usize,
+    received: Received,
     decoder: BodyDecoder,
     /// `100 Continue` has yet to be sent, before anything can be expected to come.
     continue_due: bool,
     timeout: Option<Duration>,
     failed: Option<Failure>,
+}
+
+/// Where a read put how many bytes.
+enum Place {
+    Out(usize),
+    Buffer(usize),
 }
 
 /// Why nothing more can be read.
@@ -42,25 +47,24 @@ enum Failure {
     Io(io::ErrorKind),
 }
 
-/// Bytes to ask the connection for at a time.
-const READ_SIZE: usize = 16 * 1024;
+/// Reads of at least that size go past the buffer, where the framing allows it.
+const DIRECT_SIZE: usize = 16 * 1024;
 
 impl Input {
-    /// The body of `head`, of which `buffer` has been received.
+    /// The body of `head`, of which `received` is there already.
     pub(crate) fn new(
         stream: Option<TcpStream>,
         head: &RequestHead,
-        buffer: Vec<u8>,
+        received: Received,
         limits: &Limits,
         timeout: Option<Duration>,
     ) -> Self {
         // RFC 9110 section 10.1.1: no need for a 100 when the body is on its way already.
-        let continue_due = head.expects_continue() && buffer.is_empty();
+        let continue_due = head.expects_continue() && received.is_empty();
         let decoder = BodyDecoder::new(head.framing(), limits);
         Self {
             stream,
-            buffer,
-            at: 0,
+            received,
             decoder,
             continue_due,
             timeout,
@@ -117,14 +121,10 @@ impl Input {
     }
 
     /// Ends the reading: what was received behind the body. The input is at its end from now on.
-    pub(crate) fn release(&mut self) -> Vec<u8> {
+    pub(crate) fn release(&mut self) -> Received {
         self.stream = None;
         self.decoder = BodyDecoder::new(Framing::None, &Limits::default());
-        let mut rest = std::mem::take(&mut self.buffer);
-        rest.drain(..self.at);
-        self.at = 0;
-        // Most often there is none, and an idle connection shall own no buffer.
-        if rest.is_empty() { Vec::new() } else { rest }
+        std::mem::take(&mut self.received)
     }
 
     fn fail(&mut self, error: impl Into<HttpError>) -> io::Error {
@@ -155,21 +155,16 @@ impl Input {
             .and_then(|left| usize::try_from(left).ok());
         stream.set_read_timeout(self.timeout)?;
         let result = match direct {
-            Some(left) if out.len() >= left.min(READ_SIZE) => {
+            Some(left) if out.len() >= left.min(DIRECT_SIZE) => {
                 let length = out.len().min(left);
-                stream.read(&mut out[..length])
+                stream.read(&mut out[..length]).map(Place::Out)
             }
-            _ => {
-                self.buffer.clear();
-                self.at = 0;
-                read_vec(stream, &mut self.buffer)
-                    .map(|read| if read == 0 { 0 } else { usize::MAX })
-            }
+            _ => fill(&mut self.received, stream).map(Place::Buffer),
         };
         match result {
-            Ok(0) => Err(self.fail(PeerFault::BodyTruncated)),
-            Ok(usize::MAX) => Ok(0),
-            Ok(read) => {
+            Ok(Place::Out(0) | Place::Buffer(0)) => Err(self.fail(PeerFault::BodyTruncated)),
+            Ok(Place::Buffer(_)) => Ok(0),
+            Ok(Place::Out(read)) => {
                 self.decoder.skip(read);
                 Ok(read)
             }
@@ -200,10 +195,10 @@ impl Read for Input {
             if self.decoder.is_done() {
                 return Ok(0);
             }
-            if self.at < self.buffer.len() {
-                match self.decoder.decode(&self.buffer[self.at..], out) {
+            if !self.received.is_empty() {
+                match self.decoder.decode(self.received.unread(), out) {
                     Ok(done) => {
-                        self.at += done.consumed;
+                        self.received.consume(done.consumed);
                         if done.produced > 0 {
                             return Ok(done.produced);
                         }
@@ -248,11 +243,11 @@ impl Failure {
     }
 }
 
-/// Waits for bytes and appends them to `buffer`.
-fn read_vec(stream: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
+/// Waits for bytes and puts them behind those received.
+fn fill(received: &mut Received, stream: &TcpStream) -> io::Result<usize> {
     loop {
         stream.wait_readable()?;
-        match stream.try_read_vec(buffer, READ_SIZE) {
+        match received.read_from(stream) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
