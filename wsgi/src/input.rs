@@ -8,8 +8,10 @@ use std::{
 
 use greenwood_runtime::net::TcpStream;
 
-use crate::proto::{BodyDecoder, Framing, HttpError, LimitKind, Limits, PeerFault, RequestHead};
-use crate::received::Received;
+use crate::{
+    proto::{BodyDecoder, Framing, HttpError, LimitKind, Limits, PeerFault, RequestHead},
+    received::Received,
+};
 
 /// The body of a request, without its framing. Reading ends at the end of the body.
 ///

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use client::{DEADLINE, echo, get, post, serve, serve_with};
+use client::{DEADLINE, echo, post, serve, serve_with};
 use greenwood_runtime::Hub;
 
 fn descriptors() -> usize {
@@ -62,7 +62,6 @@ fn nothing_is_left_of_a_server() {
         descriptors(),
         before.1
     );
-    let _ = get("/", "");
 }
 
 /// The number of greenlets, once those that were ending have ended.
