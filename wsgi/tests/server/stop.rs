@@ -140,10 +140,12 @@ impl Handler for Listening {
             drop(guard);
             return exchange.run(app);
         }
+        let stopping = Arc::new(Event::new());
+        let set = Arc::clone(&stopping);
+        let _other = exchange.on_stop(move || set.set());
         self.0.send("registered").unwrap();
-        while !exchange.is_stopping() {
-            greenwood_runtime::sleep(Duration::from_millis(1));
-        }
+        stopping.wait();
+        assert!(exchange.is_stopping());
         // Late ones are told at once.
         let told = self.0.clone();
         drop(exchange.on_stop(move || told.send("late").unwrap()));
@@ -172,10 +174,11 @@ struct Fragile(mpsc::Sender<()>);
 impl Handler for Fragile {
     fn handle(&self, exchange: &mut Exchange<'_>, app: &dyn Application) -> Result<()> {
         let _guard = exchange.on_stop(|| panic!("on purpose"));
+        let stopping = Arc::new(Event::new());
+        let told = Arc::clone(&stopping);
+        let _other = exchange.on_stop(move || told.set());
         self.0.send(()).unwrap();
-        while !exchange.is_stopping() {
-            greenwood_runtime::sleep(Duration::from_millis(1));
-        }
+        stopping.wait();
         exchange.run(app)
     }
 }
