@@ -38,9 +38,9 @@ const DIRECT_READ: usize = 1 << 20;
 pub(crate) struct Connection {
     stream: TcpStream,
     config: WebSocketConfig,
-    /// Somebody is in `receive`.
+    /// Somebody waits in `receive`.
     receiving: AtomicBool,
-    /// The greenlet that reads, while it has more messages at hand (else 0): what it sends is held back until it switches, to
+    /// The greenlet that reads, while it has more input at hand (else 0): what it sends is held back until it switches, to
     /// leave in one piece. It is the only one that compares equal, so no order with the locks is needed.
     batching: AtomicU64,
     /// The stack has been trimmed for the long wait.
@@ -115,7 +115,6 @@ impl Connection {
 
     /// The next message; none when the connection was closed by a handshake.
     pub(crate) fn receive(self: &Arc<Self>) -> Result<Option<Message>> {
-        let _receiving = Receiving::begin(self)?;
         self.receive_until(None)
     }
 
@@ -159,7 +158,7 @@ impl Connection {
         loop {
             {
                 let mut input = lock(&self.input);
-                if let Some(event) = input.from_rest() {
+                if let Some(event) = input.next_of_rest() {
                     self.note_batch(&input);
                     return match event {
                         Ok(Some(event)) => Ok(Some(event)),
@@ -195,6 +194,7 @@ impl Connection {
             // The handshake has used more of the stack than a connection that waits will need.
             runtime::trim_stack();
         }
+        let _receiving = Receiving::begin(self).map_err(Fault::Wait)?;
         match self.stream.wait_readable_timeout(timeout) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::Late),
@@ -229,13 +229,12 @@ impl Connection {
         })
     }
 
-    /// Says whether the reading greenlet has more messages at hand, and so may hold back what it sends.
+    /// Says whether the reading greenlet has more input at hand, and so may hold back what it sends: it goes on with that
+    /// input at once, or switches, and then what was held back leaves.
     fn note_batch(&self, input: &Input) {
-        let more = input.decoder.has_complete_frame(&input.rest[input.at..]);
-        let greenlet = if more {
-            runtime::current_id().unwrap_or(0)
-        } else {
-            0
+        let greenlet = match input.rest.is_empty() {
+            true => 0,
+            false => runtime::current_id().unwrap_or(0),
         };
         self.batching.store(greenlet, Ordering::Relaxed);
     }
@@ -464,12 +463,12 @@ impl Connection {
     pub(crate) fn close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         self.start_close(code, reason)?;
         let deadline = Instant::now() + self.config.close_timeout;
-        match Receiving::begin(self) {
-            Ok(_receiving) => {
+        match self.receiving.load(Ordering::Acquire) {
+            false => {
                 // Messages that the peer had sent before it saw the close frame are dropped.
                 while let Ok(Some(_)) = self.receive_until(Some(deadline)) {}
             }
-            Err(_) => self.await_receiver(deadline),
+            true => self.await_receiver(deadline),
         }
         Ok(())
     }
@@ -549,7 +548,7 @@ impl Connection {
 
 impl Input {
     /// Decodes what has been read already; none when nothing is left of it.
-    fn from_rest(&mut self) -> Option<std::result::Result<Option<Event>, ProtocolError>> {
+    fn next_of_rest(&mut self) -> Option<std::result::Result<Option<Event>, ProtocolError>> {
         if self.at >= self.rest.len() {
             return None;
         }
@@ -600,16 +599,16 @@ fn read_result(result: io::Result<usize>) -> std::result::Result<Option<usize>, 
     }
 }
 
-/// Marks that somebody receives: two at once would share a connection's messages at random.
+/// Marks that somebody waits for a message: two at once would share a connection's messages at random.
 struct Receiving<'a>(&'a Connection);
 
 impl Receiving<'_> {
-    fn begin(connection: &Connection) -> Result<Receiving<'_>> {
+    fn begin(connection: &Connection) -> io::Result<Receiving<'_>> {
         if connection.receiving.swap(true, Ordering::AcqRel) {
-            return Err(WebSocketError::Wait(io::Error::new(
+            return Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "another greenlet receives from this websocket",
-            )));
+            ));
         }
         Ok(Receiving(connection))
     }

@@ -152,7 +152,7 @@ unsafe fn chain(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut l
     let slot = usize::from(signal != SIGNALS[0]);
     if HAVE_PREVIOUS.load(Ordering::Acquire) {
         // SAFETY: written once before HAVE_PREVIOUS was set, never again.
-        let previous = unsafe { (*(&raw const PREVIOUS)).0[slot].assume_init() };
+        let previous = unsafe { PREVIOUS.0[slot].assume_init() };
         let function = previous.sa_sigaction;
         if function != libc::SIG_DFL && function != libc::SIG_IGN {
             if previous.sa_flags & libc::SA_SIGINFO != 0 {
