@@ -1,0 +1,214 @@
+//! An echo server with a page to try it out: HTTP at `/`, a WebSocket at `/echo`.
+//!
+//! ```text
+//! cargo run --release --example echo [ADDRESS] [PORT]
+//! ```
+//!
+//! Then open <http://127.0.0.1:8000/>. ADDRESS is 127.0.0.1 and PORT is 8000 unless given;
+//! `ADDRESS:PORT` works too, and port 0 takes a free one. The access log goes to stderr.
+//! Ctrl-C closes the open WebSockets with 1001 and ends the server; a second Ctrl-C does not wait.
+
+use std::{
+    env,
+    error::Error,
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use greenwood::{
+    Body, CloseCode, Environ, Result, StartResponse, WebSocket, WebSocketEnviron, WebSocketHandler,
+    WsgiServer,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+    iterator::Signals,
+};
+
+const PAGE: &str = include_str!("echo.html");
+
+const USAGE: &str = "\
+usage: cargo run --release --example echo [ADDRESS] [PORT]
+
+  ADDRESS  where to listen, a name or an address (default: 127.0.0.1)
+  PORT     the port, 0 for any free one (default: 8000)
+";
+
+/// How long open connections get to end, once the server has been told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The application. It is called for each request, in a greenlet of the connection's own, so it
+/// may block as it likes.
+fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body> {
+    if let Some(ws) = environ.websocket() {
+        return match &*environ.path() {
+            "/echo" => echo(&ws),
+            _ => {
+                ws.close(CloseCode::POLICY_VIOLATION, "the WebSocket is at /echo")?;
+                Ok(Body::empty())
+            }
+        };
+    }
+    let get = matches!(environ.method(), "GET" | "HEAD");
+    match &*environ.path() {
+        "/" if get => page(start_response),
+        "/echo" if get => text(
+            start_response,
+            "426 Upgrade Required",
+            &[("Upgrade", "websocket")],
+            "This is a WebSocket: connect with ws://, or open the page at / to try it.\n",
+        ),
+        "/" | "/echo" => text(
+            start_response,
+            "405 Method Not Allowed",
+            &[("Allow", "GET, HEAD")],
+            "There is only GET and HEAD here.\n",
+        ),
+        _ => text(
+            start_response,
+            "404 Not Found",
+            &[],
+            "There is a page at / and a WebSocket at /echo.\n",
+        ),
+    }
+}
+
+/// Sends back every message, text as text and binary as binary, until the peer closes.
+fn echo(ws: &WebSocket) -> Result<Body> {
+    while let Some(message) = ws.receive()? {
+        ws.send(message)?;
+    }
+    Ok(Body::empty())
+}
+
+fn page(start_response: StartResponse<'_>) -> Result<Body> {
+    start_response(
+        "200 OK",
+        &[
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Cache-Control", "no-cache"),
+            ("X-Content-Type-Options", "nosniff"),
+        ],
+    )?;
+    Ok(PAGE.into())
+}
+
+fn text(
+    start_response: StartResponse<'_>,
+    status: &str,
+    headers: &[(&str, &str)],
+    text: &'static str,
+) -> Result<Body> {
+    let content_type = ("Content-Type", "text/plain; charset=utf-8");
+    start_response(status, &[&[content_type], headers].concat())?;
+    Ok(text.into())
+}
+
+fn serve(address: &str, port: u16) -> std::result::Result<(), Box<dyn Error>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let server = WsgiServer::new((address, port), app).handler(WebSocketHandler::new());
+    let listening = server.start().and_then(|()| server.local_addr());
+    let url = match listening {
+        Ok(local) => format!("http://{local}/"),
+        Err(error) => {
+            let asked = display_address(address, port);
+            return Err(format!("can't listen on {asked}: {error}").into());
+        }
+    };
+    println!("echo server on {url} (Ctrl-C to stop)");
+
+    // The greenlets do the work; this thread has only the signals to wait for.
+    signals.forever().next();
+    exit_on_next_signal()?;
+    let open = server.handle().connections();
+    eprintln!("stopping; open connections: {open} (Ctrl-C again to exit at once)");
+    server.stop(GRACE);
+    Ok(())
+}
+
+/// From now on, SIGINT and SIGTERM end the process where it stands.
+fn exit_on_next_signal() -> io::Result<()> {
+    let armed = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .without_time() // the access log's lines have their own
+        .with_target(false)
+        .init();
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match parse(&arguments) {
+        Ok(Command::Serve { address, port }) => match serve(&address, port) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("echo: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Command::Help) => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprint!("echo: {error}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What the arguments ask for.
+#[derive(Debug, PartialEq)]
+enum Command {
+    Serve { address: String, port: u16 },
+    Help,
+}
+
+/// Reads `[ADDRESS] [PORT]`, `ADDRESS:PORT` or `PORT`.
+fn parse(arguments: &[String]) -> std::result::Result<Command, String> {
+    if arguments.iter().any(|a| a == "-h" || a == "--help") {
+        return Ok(Command::Help);
+    }
+    if let Some(option) = arguments.iter().find(|a| a.starts_with('-')) {
+        return Err(format!("unknown option {option:?}"));
+    }
+    let (address, port) = match arguments {
+        [] => ("127.0.0.1", "8000"),
+        [address, port] => (&**address, &**port),
+        [one] if one.bytes().all(|b| b.is_ascii_digit()) => ("127.0.0.1", &**one),
+        [one] => match one.rsplit_once(':') {
+            Some((address, port)) if one.parse::<Ipv6Addr>().is_err() => (address, port),
+            _ => (&**one, "8000"),
+        },
+        _ => return Err(format!("too many arguments: {}", arguments.len())),
+    };
+    let port = port
+        .parse()
+        .map_err(|_| format!("not a port between 0 and 65535: {port:?}"))?;
+    // Brackets keep the colons of an IPv6 address apart from the port's.
+    let address = address
+        .strip_prefix('[')
+        .and_then(|address| address.strip_suffix(']'))
+        .unwrap_or(address);
+    if address.is_empty() {
+        return Err("the address is empty".to_owned());
+    }
+    Ok(Command::Serve {
+        address: address.to_owned(),
+        port,
+    })
+}
+
+fn display_address(address: &str, port: u16) -> String {
+    match address.parse() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{address}:{port}"),
+    }
+}
