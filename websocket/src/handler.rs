@@ -69,7 +69,8 @@ impl WebSocketHandler {
         self
     }
 
-    /// Decides by the `Origin` header (`None`: no browser) and the request who may connect; others get 403. Default: everybody.
+    /// Decides by the `Origin` header (`None`: no browser) and the request who may connect; others get 403, as does who sends two origins or one that
+    /// is not text. Default: everybody.
     pub fn origin(
         mut self,
         allow: impl Fn(Option<&str>, &Environ) -> bool + Send + Sync + 'static,
@@ -169,7 +170,7 @@ impl Handler for WebSocketHandler {
         };
         if let Some(allow) = &self.origin {
             let environ = exchange.environ();
-            if !allow(environ.header("Origin"), environ) {
+            if !origin(environ).is_ok_and(|origin| allow(origin, environ)) {
                 let headers = [("Content-Type", "text/plain; charset=utf-8")];
                 return exchange.respond("403 Forbidden", &headers, "the origin is not allowed\n");
             }
@@ -185,6 +186,21 @@ impl fmt::Debug for WebSocketHandler {
             .field("subprotocols", &self.subprotocols)
             .field("origin", &self.origin.is_some())
             .finish()
+    }
+}
+
+/// The request's origin, if it has one. An error if that can't be told: it must not pass for none.
+fn origin(environ: &Environ) -> std::result::Result<Option<&str>, ()> {
+    let mut values = environ
+        .headers()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("origin"))
+        .map(|(_, value)| value)
+        .fuse();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => std::str::from_utf8(value).map(Some).map_err(drop),
+        // RFC 6454, 7.3: not more than one.
+        (Some(_), Some(_)) => Err(()),
     }
 }
 
