@@ -75,7 +75,7 @@ impl FrameHeader {
     /// At the earliest byte that proves it: a reserved opcode or a fragmented control frame at the
     /// first byte, a control frame longer than [`MAX_CONTROL_PAYLOAD`] at the second, a length that is
     /// not in its shortest form or has its top bit set as soon as the length is there.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
         let Some(&first) = bytes.first() else {
             return Ok(None);
@@ -173,7 +173,7 @@ pub(super) struct FirstByte {
 }
 
 impl FirstByte {
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(byte: u8) -> Result<FirstByte, ProtocolError> {
         let fin = byte & 0x80 != 0;
         let Some(opcode) = OpCode::from_u8(byte & 0x0f) else {

@@ -35,7 +35,7 @@ pub(super) fn mask_in_place(bytes: &mut [u8], key: [u8; 4]) {
 /// # Panics
 ///
 /// If it has not.
-#[inline]
+#[inline(always)]
 pub(super) fn unmask_into(target: &mut Vec<u8>, source: &[u8], key: [u8; 4]) {
     let room = &mut target.spare_capacity_mut()[..source.len()];
     #[cfg(target_arch = "x86_64")]
