@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io, net};
 
 use greenwood_runtime as runtime;
+use parking_lot::{Mutex, MutexGuard};
 use runtime::net::TcpStream;
 use runtime::{BeforeSwitch, Builder, Event as Flag};
 
@@ -68,8 +69,7 @@ struct Output {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every critical section leaves the state whole, also when it panics.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Connection {
@@ -115,6 +115,13 @@ impl Connection {
 
     /// The next message; none when the connection was closed by a handshake.
     pub(crate) fn receive(self: &Arc<Self>) -> Result<Option<Message>> {
+        {
+            let mut input = self.input.lock();
+            if let Some(message) = input.next_message() {
+                self.note_batch(&input);
+                return Ok(Some(message));
+            }
+        }
         self.receive_until(None)
     }
 
@@ -218,7 +225,10 @@ impl Connection {
             let Some(n) = read_result(self.stream.try_read(buffer))? else {
                 return Ok(None);
             };
-            let (used, event) = input.decoder.decode(&mut buffer[..n]);
+            let (used, event) = match input.decoder.decode_message(&mut buffer[..n]) {
+                Some((used, message)) => (used, Ok(Some(Event::Message(message)))),
+                None => input.decoder.decode(&mut buffer[..n]),
+            };
             if used < n {
                 input.rest = scratch::take();
                 input.rest.extend_from_slice(&buffer[used..n]);
@@ -547,17 +557,32 @@ impl Connection {
 }
 
 impl Input {
+    /// The short way for a whole message in what has been read already.
+    #[inline(always)]
+    fn next_message(&mut self) -> Option<Message> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (used, message) = self.decoder.decode_message(&mut self.rest[self.at..])?;
+        self.use_up(used);
+        Some(message)
+    }
+
+    fn use_up(&mut self, used: usize) {
+        self.at += used;
+        if self.at >= self.rest.len() {
+            scratch::give(std::mem::take(&mut self.rest));
+            self.at = 0;
+        }
+    }
+
     /// Decodes what has been read already; none when nothing is left of it.
     fn next_of_rest(&mut self) -> Option<std::result::Result<Option<Event>, ProtocolError>> {
         if self.at >= self.rest.len() {
             return None;
         }
         let (used, event) = self.decoder.decode(&mut self.rest[self.at..]);
-        self.at += used;
-        if self.at >= self.rest.len() {
-            scratch::give(std::mem::take(&mut self.rest));
-            self.at = 0;
-        }
+        self.use_up(used);
         Some(event)
     }
 }

@@ -7,6 +7,9 @@
 
 use std::mem::MaybeUninit;
 
+/// From this length on wide vectors are worth the call.
+pub(super) const WIDE_MIN: usize = 256;
+
 /// The key, repeated over a vector register.
 type Wide = [u8; 32];
 
