@@ -18,12 +18,13 @@ const PIECE: usize = 64 * 1024;
 /// How many pieces go out in one call.
 const PIECES: usize = 64;
 
-/// Bytes in order, in pieces. Owns nothing when empty.
+/// Bytes in order: a first piece, mostly the only one, and more behind it. Owns nothing when empty.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    pieces: VecDeque<Piece>,
+    first: Piece,
     /// How much of the first piece has gone.
     at: usize,
+    more: VecDeque<Piece>,
     len: usize,
 }
 
@@ -34,12 +35,32 @@ struct Piece {
     open: bool,
 }
 
+impl Default for Piece {
+    fn default() -> Piece {
+        Piece {
+            bytes: Vec::new(),
+            open: true,
+        }
+    }
+}
+
+impl Piece {
+    /// Gives the memory to whoever needs some next.
+    fn recycle(self) {
+        if self.open {
+            scratch::give(self.bytes);
+        }
+    }
+}
+
 impl Outbox {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// How many bytes wait.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -51,30 +72,41 @@ impl Outbox {
 
     /// Puts a frame behind what waits.
     pub(crate) fn push(&mut self, opcode: OpCode, payload: Cow<'_, [u8]>) {
-        let small = payload.len() <= COPY_MAX;
-        let room = match self.pieces.back() {
-            Some(last) => last.open && last.bytes.len() < PIECE,
-            None => false,
-        };
-        if !room {
-            let bytes = scratch::take();
-            self.pieces.push_back(Piece { bytes, open: true });
-        }
-        let Some(last) = self.pieces.back_mut() else {
-            return;
-        };
-        let before = last.bytes.len();
-        if small {
-            encode_frame(&mut last.bytes, true, opcode, &payload, None);
-            self.len += last.bytes.len() - before;
+        let last = self.last_open();
+        let before = last.len();
+        if payload.len() <= COPY_MAX {
+            encode_frame(last, true, opcode, &payload, None);
+            self.len += last.len() - before;
         } else {
             let (header, used) = frame_header(true, opcode, payload.len(), None);
-            last.bytes.extend_from_slice(&header[..used]);
+            last.extend_from_slice(&header[..used]);
             self.len += used + payload.len();
-            self.pieces.push_back(Piece {
+            self.more.push_back(Piece {
                 bytes: payload.into_owned(),
                 open: false,
             });
+        }
+    }
+
+    /// The last piece, or a new one if it is full or a message's own.
+    fn last_open(&mut self) -> &mut Vec<u8> {
+        if self.is_empty() {
+            self.first = Piece {
+                bytes: scratch::take(),
+                open: true,
+            };
+        } else {
+            let last = self.more.back().unwrap_or(&self.first);
+            if !last.open || last.bytes.len() >= PIECE {
+                self.more.push_back(Piece {
+                    bytes: scratch::take(),
+                    open: true,
+                });
+            }
+        }
+        match self.more.back_mut() {
+            Some(last) => &mut last.bytes,
+            None => &mut self.first.bytes,
         }
     }
 
@@ -85,17 +117,18 @@ impl Outbox {
     /// What the socket says; not `WouldBlock`.
     pub(crate) fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
         while !self.is_empty() {
-            let written = match self.pieces.len() {
-                1 => stream.try_write(&self.pieces[0].bytes[self.at..]),
-                _ => {
-                    let mut slices = [IoSlice::new(&[]); PIECES];
-                    let mut count = 0;
-                    for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                        *slice = IoSlice::new(&piece.bytes[if count == 0 { self.at } else { 0 }..]);
-                        count += 1;
-                    }
-                    stream.try_write_vectored(&slices[..count])
+            let first = &self.first.bytes[self.at..];
+            let written = if self.more.is_empty() {
+                stream.try_write(first)
+            } else {
+                let mut slices = [IoSlice::new(&[]); PIECES];
+                slices[0] = IoSlice::new(first);
+                let mut count = 1;
+                for (slice, piece) in slices[1..].iter_mut().zip(&self.more) {
+                    *slice = IoSlice::new(&piece.bytes);
+                    count += 1;
                 }
+                stream.try_write_vectored(&slices[..count])
             };
             match written {
                 Ok(n) => self.advance(n),
@@ -103,8 +136,6 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        // Empty: it owns nothing any more.
-        self.pieces = VecDeque::new();
         Ok(())
     }
 
@@ -124,55 +155,53 @@ impl Outbox {
             return Ok(());
         }
         if payload.len() <= COPY_MAX {
-            let mut bytes = scratch::take();
-            encode_frame(&mut bytes, true, opcode, &payload, None);
-            let written = taken(stream.try_write(&bytes))?;
-            if written == bytes.len() {
-                scratch::give(bytes);
-            } else {
-                self.at = written;
-                self.len = bytes.len() - written;
-                self.pieces.push_back(Piece { bytes, open: true });
-            }
-            return Ok(());
+            self.push(opcode, payload);
+            return self.flush(stream);
         }
         let (header, used) = frame_header(true, opcode, payload.len(), None);
         let header = &header[..used];
         let written =
             taken(stream.try_write_vectored(&[IoSlice::new(header), IoSlice::new(&payload)]))?;
         let whole = used + payload.len();
-        if written < whole {
-            self.len = whole - written;
-            if written < used {
-                let mut bytes = scratch::take();
-                bytes.extend_from_slice(&header[written..]);
-                self.pieces.push_back(Piece { bytes, open: false });
-                self.at = 0;
-            } else {
-                self.at = written - used;
-            }
-            self.pieces.push_back(Piece {
-                bytes: payload.into_owned(),
-                open: false,
-            });
+        if written == whole {
+            return Ok(());
+        }
+        self.len = whole - written;
+        let payload = Piece {
+            bytes: payload.into_owned(),
+            open: false,
+        };
+        if written < used {
+            let mut bytes = scratch::take();
+            bytes.extend_from_slice(&header[written..]);
+            self.first = Piece { bytes, open: true };
+            self.at = 0;
+            self.more.push_back(payload);
+        } else {
+            self.first = payload;
+            self.at = written - used;
         }
         Ok(())
     }
 
     fn advance(&mut self, mut n: usize) {
         self.len -= n;
-        while let Some(first) = self.pieces.front() {
-            let rest = first.bytes.len() - self.at;
+        loop {
+            let rest = self.first.bytes.len() - self.at;
             if n < rest {
                 self.at += n;
                 return;
             }
             n -= rest;
             self.at = 0;
-            if let Some(piece) = self.pieces.pop_front()
-                && piece.open
-            {
-                scratch::give(piece.bytes);
+            match self.more.pop_front() {
+                Some(next) => std::mem::replace(&mut self.first, next).recycle(),
+                None => {
+                    // Empty: it owns nothing any more.
+                    std::mem::take(&mut self.first).recycle();
+                    self.more = VecDeque::new();
+                    return;
+                }
             }
         }
     }
