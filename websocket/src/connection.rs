@@ -60,8 +60,8 @@ struct Input {
 struct Output {
     closing: CloseHandshake,
     outbox: Outbox,
-    /// The connection is among what its greenlet does before it switches.
-    hooked: bool,
+    /// The greenlet before whose next switch what was held back leaves; 0 for none.
+    hooked: u64,
     /// Set when there is room again; there while a greenlet writes what waits.
     drain: Option<Arc<Flag>>,
     /// The transport is to be shut down as soon as nothing waits.
@@ -93,7 +93,7 @@ impl Connection {
             output: Mutex::new(Output {
                 closing: CloseHandshake::new(),
                 outbox: Outbox::default(),
-                hooked: false,
+                hooked: 0,
                 drain: None,
                 finishing: false,
             }),
@@ -213,6 +213,10 @@ impl Connection {
     fn read(self: &Arc<Self>) -> std::result::Result<Option<Event>, Fault> {
         let mut input = lock(&self.input);
         let input = &mut *input;
+        if !input.rest.is_empty() {
+            // Another has read meanwhile: that comes first.
+            return Ok(None);
+        }
         if let Some(sink) = input.decoder.payload_sink() {
             let room = (sink.buffer.capacity() - sink.buffer.len()).min(sink.remaining);
             let n = read_result(self.stream.try_read_vec(sink.buffer, room.min(DIRECT_READ)))?;
@@ -327,9 +331,9 @@ impl Connection {
         }
         let batching = match self.batching.load(Ordering::Relaxed) {
             0 => false,
-            greenlet => runtime::current_id() == Some(greenlet),
+            greenlet => runtime::current_id() == Some(greenlet) && self.hook(output, greenlet),
         };
-        let result = if batching && self.hook(output) {
+        let result = if batching {
             output.outbox.push(opcode, payload);
             if output.outbox.len() < BATCH_MAX || output.drain.is_some() {
                 return;
@@ -351,12 +355,12 @@ impl Connection {
         self.after_write(output, result);
     }
 
-    /// Has the connection flushed before its greenlet switches.
-    fn hook(self: &Arc<Self>, output: &mut Output) -> bool {
-        if !output.hooked {
-            output.hooked = runtime::before_switch(self);
+    /// Has the connection flushed before the calling greenlet switches. False if it will be before another's switch: that may be long.
+    fn hook(self: &Arc<Self>, output: &mut Output, greenlet: u64) -> bool {
+        if output.hooked == 0 && runtime::before_switch(self) {
+            output.hooked = greenlet;
         }
-        output.hooked
+        output.hooked == greenlet
     }
 
     /// Looks after what the socket did not take.
@@ -590,7 +594,7 @@ impl Input {
 impl BeforeSwitch for Connection {
     fn before_switch(self: Arc<Self>) {
         let mut output = lock(&self.output);
-        output.hooked = false;
+        output.hooked = 0;
         if output.drain.is_none() && !output.finishing {
             let written = output.outbox.flush(&self.stream);
             self.after_write(&mut output, written);

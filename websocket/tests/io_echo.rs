@@ -15,8 +15,8 @@ use std::time::Duration;
 use greenwood_runtime::{self as runtime, Event};
 use greenwood_websocket::{Message, WebSocketConfig};
 use io_support::{
-    BINARY, DEADLINE, PING, PONG, TEXT, announcement, binary, close, echo, frame, handshake,
-    news, pattern, ping, serve, serve_with, text,
+    BINARY, DEADLINE, PING, PONG, TEXT, announcement, binary, close, echo, frame, handshake, news,
+    pattern, ping, serve, serve_with, text,
 };
 use tungstenite::protocol::WebSocketConfig as TheirConfig;
 

@@ -218,9 +218,10 @@ fn origin_is_checked_by_the_user() {
 /// An origin that is there but can't be read must not pass for none.
 #[test]
 fn unreadable_or_repeated_origins_are_refused() {
-    let server = server(WebSocketHandler::new().origin(|origin, _| {
-        origin.is_none_or(|origin| origin == "https://example.org")
-    }));
+    let server = server(
+        WebSocketHandler::new()
+            .origin(|origin, _| origin.is_none_or(|origin| origin == "https://example.org")),
+    );
     for lines in [
         &b"Origin: https://\xff.example\r\n"[..],
         b"Origin: https://example.org\r\nOrigin: https://evil.example\r\n",

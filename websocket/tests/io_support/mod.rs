@@ -259,9 +259,7 @@ impl Peer {
 
     /// The next frame.
     pub(crate) fn frame(&mut self) -> Frame {
-        self.try_frame()
-            .unwrap()
-            .expect("the connection has ended")
+        self.try_frame().unwrap().expect("the connection has ended")
     }
 
     /// The next frame; none at the end of the connection.
@@ -348,6 +346,20 @@ impl Peer {
         let result = self.more();
         self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
         matches!(result, Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    }
+
+    /// Waits until the server can't have anything more to send at once.
+    pub(crate) fn stream_pause(&mut self) {
+        let began = Instant::now();
+        let mut last = (0, Instant::now());
+        let mut bytes = vec![0; 16 << 20];
+        while last.1.elapsed() < Duration::from_millis(100) && began.elapsed() < DEADLINE {
+            let waiting = self.stream.peek(&mut bytes).unwrap();
+            if waiting != last.0 {
+                last = (waiting, Instant::now());
+            }
+            thread::yield_now();
+        }
     }
 
     pub(crate) fn end_sending(&self) {
