@@ -424,3 +424,48 @@ fn announced_messages_wait_for_their_bytes() {
     peer.expect(BINARY, pattern(100_000));
     peer.close();
 }
+
+/// Two that receive at once is a mistake, but no message may be garbled or lost by it.
+#[test]
+fn receivers_at_once_never_garble() {
+    const COUNT: usize = 5_000;
+    let (told, heard) = news();
+    let server = serve(move |ws| {
+        let receivers: Vec<_> = (0..3)
+            .map(|_| {
+                let (ws, told) = (ws.clone(), told.clone());
+                std::thread::spawn(move || {
+                    loop {
+                        match ws.receive() {
+                            Ok(Some(message)) => told.send(Some(message.len())).unwrap(),
+                            Ok(None) => return,
+                            Err(greenwood_websocket::WebSocketError::Wait(_)) => {
+                                std::thread::yield_now();
+                            }
+                            Err(error) => panic!("{error:?}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for receiver in receivers {
+            if receiver.join().is_err() {
+                told.send(None).unwrap();
+            }
+        }
+        Ok(())
+    });
+    let mut peer = server.open();
+    let sizes = (0..COUNT).map(|i| i * 37 % 3000);
+    for size in sizes.clone() {
+        peer.write(binary(pattern(size)));
+    }
+    let mut received: Vec<usize> = (0..COUNT)
+        .map(|_| heard.next().expect("a receiver failed"))
+        .collect();
+    received.sort_unstable();
+    let mut sizes: Vec<_> = sizes.collect();
+    sizes.sort_unstable();
+    assert_eq!(received, sizes);
+    peer.close();
+}
