@@ -1,2 +1,82 @@
-//! Commands of the project.
-fn main() {}
+//! The project's own commands: `cargo xtask help` lists them.
+#![forbid(unsafe_code)]
+
+mod ci;
+mod install;
+mod interop;
+mod project;
+mod servers;
+mod step;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use step::{Result, Steps};
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  test     all tests: the workspace's own, in debug and in release, and those with real clients
+  interop  only those with real clients: npm's ws, Python's websockets and http.client, Node's
+           fetch, headless Chromium
+             --screenshot FILE  also saves a picture of the example's page as PNG
+  ci       everything that a change has to pass: format, lints, docs, all tests, licences
+  help     this
+
+What the clients need is installed into the target directory, except for Node.js, Python and
+Chromium: those are Debian packages, which are installed if they are missing and this is root.
+";
+
+enum Command {
+    Test,
+    Interop { screenshot: Option<PathBuf> },
+    Ci,
+    Help,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let command = match parse(&arguments) {
+        Ok(command) => command,
+        Err(error) => {
+            eprint!("xtask: {error}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut steps = Steps::default();
+    let result = match command {
+        Command::Test => test(&mut steps),
+        Command::Interop { screenshot } => interop::run(&mut steps, screenshot.as_deref()),
+        Command::Ci => ci::run(&mut steps),
+        Command::Help => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    steps.report(result)
+}
+
+fn parse(arguments: &[&str]) -> std::result::Result<Command, String> {
+    match arguments {
+        ["test"] => Ok(Command::Test),
+        ["interop"] => Ok(Command::Interop { screenshot: None }),
+        ["interop", "--screenshot", file] => {
+            // The scripts run in another directory.
+            let file = std::path::absolute(file).map_err(|error| format!("{file}: {error}"))?;
+            Ok(Command::Interop {
+                screenshot: Some(file),
+            })
+        }
+        ["ci"] => Ok(Command::Ci),
+        ["help" | "--help" | "-h"] => Ok(Command::Help),
+        [] => Err("which command?".to_owned()),
+        other => Err(format!("unknown command: {}", other.join(" "))),
+    }
+}
+
+fn test(steps: &mut Steps) -> Result<()> {
+    install::run(steps)?;
+    ci::tests_debug(steps)?;
+    ci::tests_release(steps)?;
+    interop::run(steps, None)
+}

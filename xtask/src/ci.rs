@@ -1,0 +1,69 @@
+//! Everything that a change has to pass.
+
+use std::time::Duration;
+
+use crate::{
+    interop, project,
+    step::{Failure, Result, Steps, output_of},
+};
+
+/// For a step that compiles: far more than it takes, far less than for ever.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+/// The numbers of hubs that the suites run with besides the default, which is the number of cores.
+const HUBS: [&str; 3] = ["1", "2", "4"];
+
+pub(crate) fn run(steps: &mut Steps) -> Result<()> {
+    steps.call("cargo-deny is there", || {
+        match output_of(&mut project::cargo("deny --version")?) {
+            Some(_) => Ok(()),
+            None => Err(Failure::new("cargo install cargo-deny --locked")),
+        }
+    })?;
+    steps.run(
+        "format",
+        LIMIT,
+        &mut project::cargo("fmt --all -- --check")?,
+    )?;
+    steps.run(
+        "lints",
+        LIMIT,
+        &mut project::cargo("clippy --workspace --all-targets -- -D warnings")?,
+    )?;
+    for package in ["greenwood-websocket", "greenwood-wsgi"] {
+        // The protocols alone, without the runtime.
+        let words = format!("clippy --package {package} --no-default-features -- -D warnings");
+        let name = format!("lints of {package} without default features");
+        steps.run(&name, LIMIT, &mut project::cargo(&words)?)?;
+    }
+    let mut docs = project::cargo("doc --workspace --no-deps")?;
+    steps.run("docs", LIMIT, docs.env("RUSTDOCFLAGS", "-D warnings"))?;
+    // The advisories need a database from a host that CI may not reach.
+    steps.run(
+        "licences and sources",
+        LIMIT,
+        &mut project::cargo("deny check licenses bans sources")?,
+    )?;
+    tests_debug(steps)?;
+    for hubs in HUBS {
+        let mut tests = project::cargo(
+            "test --package greenwood-runtime --package greenwood-wsgi \
+             --package greenwood-websocket --lib --tests",
+        )?;
+        let name = format!("tests with GREENWOOD_HUBS={hubs}");
+        steps.run(&name, LIMIT, tests.env("GREENWOOD_HUBS", hubs))?;
+    }
+    tests_release(steps)?;
+    interop::run(steps, None)
+}
+
+/// The workspace's own tests, doctests and examples included.
+pub(crate) fn tests_debug(steps: &mut Steps) -> Result<()> {
+    let mut tests = project::cargo("test --workspace")?;
+    steps.run("tests", LIMIT, &mut tests)
+}
+
+pub(crate) fn tests_release(steps: &mut Steps) -> Result<()> {
+    let mut tests = project::cargo("test --workspace --release")?;
+    steps.run("tests of the release", LIMIT, &mut tests)
+}

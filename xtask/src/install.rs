@@ -1,0 +1,138 @@
+//! What the interop tests need: programs from Debian, clients from npm and PyPI.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use crate::{
+    project::{self, program},
+    step::{Failure, Result, Steps, output_of},
+};
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What playwright-core asks for.
+const NODE_MAJOR: u32 = 20;
+
+/// Installs what is missing.
+pub(crate) fn run(steps: &mut Steps) -> Result<()> {
+    debian(steps)?;
+    steps.call("node is recent enough", check_node)?;
+    npm(steps)?;
+    pypi(steps)
+}
+
+/// Chromium's program.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find_map(program)
+        .ok_or_else(|| Failure::new("there is no chromium in PATH"))
+}
+
+/// The Python that has the packages.
+pub(crate) fn python() -> Result<PathBuf> {
+    Ok(project::interop()?.join("venv/bin/python"))
+}
+
+fn debian(steps: &mut Steps) -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.join(" ");
+    let root = output_of(Command::new("id").arg("-u")).is_some_and(|id| id == "0");
+    if !root || program("apt-get").is_none() {
+        return Err(Failure::new(format!(
+            "the interop tests need more programs.\n  \
+             On Debian, as root: apt-get install {packages}\n  \
+             Elsewhere: what these packages are called there"
+        )));
+    }
+    let apt = |words: &str| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command.args(words.split_whitespace());
+        command
+    };
+    steps.run("apt-get update", LIMIT, &mut apt("update -q"))?;
+    let install = format!("install -q -y --no-install-recommends {packages}");
+    steps.run("apt-get install", LIMIT, &mut apt(&install))
+}
+
+/// The Debian packages of what is not there.
+fn missing() -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    for (name, package) in [("node", "nodejs"), ("npm", "npm"), ("python3", "python3")] {
+        if program(name).is_none() {
+            packages.push(package);
+        }
+    }
+    // Debian has the module that fills a venv in a package of its own.
+    let with_venv = output_of(Command::new("python3").args(["-c", "import venv, ensurepip"]));
+    if with_venv.is_none() {
+        packages.push("python3-venv");
+    }
+    if chromium().is_err() {
+        packages.extend(["chromium", "fonts-dejavu-core"]);
+    }
+    packages
+}
+
+fn check_node() -> Result<()> {
+    let version = output_of(Command::new("node").arg("--version"))
+        .ok_or_else(|| Failure::new("node --version fails"))?;
+    let major = version.trim_start_matches('v').split('.').next();
+    match major.and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major >= NODE_MAJOR => Ok(()),
+        _ => Err(Failure::new(format!(
+            "this is Node.js {version}; playwright-core needs {NODE_MAJOR} or newer"
+        ))),
+    }
+}
+
+fn npm(steps: &mut Steps) -> Result<()> {
+    let (from, to) = (project::root()?.join("interop"), project::interop()?);
+    let stamp = to.join("npm.stamp");
+    let lock = from.join("package-lock.json");
+    if is_same(&stamp, &lock) {
+        return Ok(());
+    }
+    fs::create_dir_all(&to)?;
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(from.join(name), to.join(name))?;
+    }
+    let mut command = Command::new("npm");
+    command.current_dir(&to);
+    command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    steps.run("npm ci", LIMIT, &mut command)?;
+    fs::copy(lock, stamp)?;
+    Ok(())
+}
+
+fn pypi(steps: &mut Steps) -> Result<()> {
+    let requirements = project::root()?.join("interop/requirements.txt");
+    let (to, python) = (project::interop()?, python()?);
+    let stamp = to.join("pip.stamp");
+    if is_same(&stamp, &requirements) && python.exists() {
+        return Ok(());
+    }
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv", "--clear"]).arg(to.join("venv"));
+    steps.run("python3 -m venv", LIMIT, &mut venv)?;
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "--quiet"]);
+    pip.args(["--disable-pip-version-check", "--requirement"]);
+    pip.arg(&requirements);
+    steps.run("pip install", LIMIT, &mut pip)?;
+    fs::copy(requirements, stamp)?;
+    Ok(())
+}
+
+/// Whether both files are there and have the same content.
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((fs::read(a), fs::read(b)), (Ok(a), Ok(b)) if a == b)
+}

@@ -1,0 +1,82 @@
+//! The interop tests: clients that others wrote, against the examples as built for release.
+
+use std::{ffi::OsStr, fs, path::Path, process::Command, time::Duration};
+
+use crate::{
+    install, project,
+    servers::Server,
+    step::{Result, Steps},
+};
+
+/// For a whole script; each of its cases has a limit of its own.
+const LIMIT: Duration = Duration::from_secs(300);
+
+const BUILD_LIMIT: Duration = Duration::from_secs(1200);
+
+/// Installs what is missing, builds the servers, and runs all scripts of `interop/`.
+pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
+    install::run(steps)?;
+    let mut build = project::cargo("build --release --package greenwood --examples")?;
+    steps.run("build the servers", BUILD_LIMIT, &mut build)?;
+    steps.call("copy the scripts to their packages", copy_scripts)?;
+
+    let echo = Server::echo("echo")?;
+    let mut bench = Server::echo_bench()?;
+    for (name, script, servers) in [
+        ("interop: ws", "node_ws.mjs", 2),
+        ("interop: node http", "node_http.mjs", 1),
+        ("interop: websockets, blocking", "python_sync.py", 2),
+        ("interop: websockets, asyncio", "python_asyncio.py", 2),
+        ("interop: http.client", "python_http.py", 1),
+    ] {
+        let mut command = interpreter(script)?;
+        command.args([&echo.address, &bench.address].into_iter().take(servers));
+        steps.run(name, LIMIT, &mut command)?;
+        bench.check_running()?;
+    }
+    steps.call("the servers end as they should", || {
+        bench.kill()?;
+        echo.interrupt()
+    })?;
+
+    // A server of its own, since the last case interrupts it.
+    let echo = Server::echo("echo_browser")?;
+    let mut command = interpreter("browser.mjs")?;
+    command.args([&echo.address, &echo.id().to_string()]);
+    command.arg(install::chromium()?);
+    command.args(screenshot);
+    steps.run("interop: browser", LIMIT, &mut command)?;
+    steps.call("the interrupted server exits with 0", || echo.ended())?;
+    if let Some(file) = screenshot {
+        println!("the screenshot is {}", file.display());
+    }
+    Ok(())
+}
+
+/// Node.js finds packages only beside the script or above it.
+fn copy_scripts() -> Result<()> {
+    let to = project::interop()?;
+    for entry in fs::read_dir(project::root()?.join("interop"))? {
+        let from = entry?.path();
+        let is_script = matches!(
+            from.extension().and_then(OsStr::to_str),
+            Some("mjs") | Some("py")
+        );
+        if let Some(name) = from.file_name().filter(|_| is_script) {
+            fs::copy(&from, to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn interpreter(script: &str) -> Result<Command> {
+    let mut command = if script.ends_with(".py") {
+        let mut python = Command::new(install::python()?);
+        python.args(["-W", "error"]);
+        python
+    } else {
+        Command::new("node")
+    };
+    command.current_dir(project::interop()?).arg(script);
+    Ok(command)
+}

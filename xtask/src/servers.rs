@@ -1,0 +1,177 @@
+//! The examples, running as servers for the clients of others.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this runs on threads: there is no hub to be blocked"
+)]
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    project,
+    step::{Failure, Result, signal, wait},
+};
+
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(20);
+
+/// How long it may take to end, once it is interrupted: the example's grace time, and then some.
+const STOP: Duration = Duration::from_secs(10);
+
+/// A running server. It is killed if it is dropped before it has ended.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Option<Child>,
+    log: PathBuf,
+    /// Host and port.
+    pub(crate) address: String,
+}
+
+impl Server {
+    /// Starts the example `echo` at a free port.
+    pub(crate) fn echo(name: &str) -> Result<Server> {
+        let log = log(name)?;
+        let mut child = Command::new(project::example("echo")?)
+            .args(["127.0.0.1", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        let stdout = child.stdout.take();
+        let mut server = Server {
+            child: Some(child),
+            log,
+            address: String::new(),
+        };
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let line = stdout.and_then(|stdout| BufReader::new(stdout).lines().next());
+            sender.send(line).ok();
+        });
+        let line = match receiver.recv_timeout(START) {
+            Ok(Some(line)) => line?,
+            _ => return Err(server.failure("does not say where it listens")),
+        };
+        let address = line
+            .split_once("http://")
+            .and_then(|(_, rest)| rest.split_once('/'));
+        match address {
+            Some((address, _)) => server.address = address.to_owned(),
+            None => return Err(server.failure(&format!("says {line:?}"))),
+        }
+        Ok(server)
+    }
+
+    /// Starts the example `echo_bench`.
+    pub(crate) fn echo_bench() -> Result<Server> {
+        // It prints no port, so it is given one that was free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let log = log("echo_bench")?;
+        let child = Command::new(project::example("echo_bench")?)
+            .arg(address.port().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        let mut server = Server {
+            child: Some(child),
+            log,
+            address: address.to_string(),
+        };
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            server.check_running()?;
+            if began.elapsed() > START {
+                return Err(server.failure("does not listen"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// Fails if the server has ended.
+    pub(crate) fn check_running(&mut self) -> Result<()> {
+        let status = match &mut self.child {
+            Some(child) => child.try_wait()?,
+            None => return Ok(()),
+        };
+        match status {
+            None => Ok(()),
+            Some(status) => Err(self.failure(&format!("ended by itself: {status}"))),
+        }
+    }
+
+    /// Interrupts the server; see [`ended`](Self::ended).
+    pub(crate) fn interrupt(self) -> Result<()> {
+        signal("INT", &[self.id()])?;
+        self.ended()
+    }
+
+    /// Fails unless the server, which was interrupted, exits with 0 in time and has nothing
+    /// alarming in its log.
+    pub(crate) fn ended(mut self) -> Result<()> {
+        if let Some(child) = self.child.take() {
+            let status = wait(child, STOP)?;
+            if !status.success() {
+                return Err(self.failure(&format!("did not exit with 0, but with {status}")));
+            }
+        }
+        self.check_log()
+    }
+
+    /// Kills a server that knows no signals, and looks into its log.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.check_running()?;
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        self.check_log()
+    }
+
+    fn check_log(&self) -> Result<()> {
+        let log = fs::read_to_string(&self.log)?;
+        match log
+            .lines()
+            .find(|line| line.contains("ERROR") || line.contains("panicked"))
+        {
+            None => Ok(()),
+            Some(line) => Err(self.failure(&format!("complained: {line}"))),
+        }
+    }
+
+    fn failure(&self, what: &str) -> Failure {
+        Failure::new(format!(
+            "the server {what}\n  its log is {}",
+            self.log.display()
+        ))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+fn log(name: &str) -> Result<PathBuf> {
+    Ok(project::interop()?.join(format!("{name}.log")))
+}
