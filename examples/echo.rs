@@ -1,4 +1,4 @@
-//! An echo server with a page to try it out: HTTP at `/`, a WebSocket at `/echo`.
+//! An echo server with a page to try it out: the page is at `/`, the WebSocket at `/echo`.
 //!
 //! ```text
 //! cargo run --release --example echo [ADDRESS] [PORT]
@@ -11,7 +11,7 @@
 use std::{
     env,
     error::Error,
-    io,
+    io::{self, Read},
     net::{Ipv6Addr, SocketAddr},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
@@ -52,21 +52,17 @@ fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body>
             }
         };
     }
-    let get = matches!(environ.method(), "GET" | "HEAD");
-    match &*environ.path() {
-        "/" if get => page(start_response),
-        "/echo" if get => text(
+    match (environ.method(), &*environ.path()) {
+        ("GET" | "HEAD", "/") => page(start_response),
+        ("POST", "/echo") => body(environ, start_response),
+        ("GET" | "HEAD", "/echo") => text(
             start_response,
             "426 Upgrade Required",
             &[("Upgrade", "websocket")],
             "This is a WebSocket: connect with ws://, or open the page at / to try it.\n",
         ),
-        "/" | "/echo" => text(
-            start_response,
-            "405 Method Not Allowed",
-            &[("Allow", "GET, HEAD")],
-            "There is only GET and HEAD here.\n",
-        ),
+        (_, "/") => not_allowed("GET, HEAD", start_response),
+        (_, "/echo") => not_allowed("GET, HEAD, POST", start_response),
         _ => text(
             start_response,
             "404 Not Found",
@@ -84,6 +80,15 @@ fn echo(ws: &WebSocket) -> Result<Body> {
     Ok(Body::empty())
 }
 
+/// Sends back the body of a request, for those who have no WebSocket at hand.
+fn body(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body> {
+    let mut body = Vec::new();
+    environ.input().read_to_end(&mut body)?;
+    // Never the type that it came with: a browser must not take it for a page of this server.
+    start_response("200 OK", &[("Content-Type", "application/octet-stream")])?;
+    Ok(body.into())
+}
+
 fn page(start_response: StartResponse<'_>) -> Result<Body> {
     start_response(
         "200 OK",
@@ -94,6 +99,15 @@ fn page(start_response: StartResponse<'_>) -> Result<Body> {
         ],
     )?;
     Ok(PAGE.into())
+}
+
+fn not_allowed(methods: &str, start_response: StartResponse<'_>) -> Result<Body> {
+    text(
+        start_response,
+        "405 Method Not Allowed",
+        &[("Allow", methods)],
+        "There is nothing here for that method.\n",
+    )
 }
 
 fn text(

@@ -66,16 +66,37 @@ fn unknown_paths_and_methods_are_refused_with_a_hint() {
     assert_eq!(response.header("content-type"), "text/plain; charset=utf-8");
     assert!(response.text().contains("/echo"));
 
-    for path in ["/", "/echo"] {
-        let response = server.request(&format!("POST {path} HTTP/1.1\r\nContent-Length: 0"));
+    for (method, path, allowed) in [
+        ("POST", "/", "GET, HEAD"),
+        ("DELETE", "/echo", "GET, HEAD, POST"),
+    ] {
+        let response = server.request(&format!("{method} {path} HTTP/1.1\r\nContent-Length: 0"));
         assert_eq!(response.status, 405);
-        assert_eq!(response.header("allow"), "GET, HEAD");
+        assert_eq!(response.header("allow"), allowed);
     }
 
     let response = server.request("GET /echo HTTP/1.1");
     assert_eq!(response.status, 426);
     assert_eq!(response.header("upgrade"), "websocket");
     assert!(response.text().contains("WebSocket"));
+}
+
+#[test]
+fn posted_body_comes_back() {
+    let server = Server::start(&["0"]);
+    let mut stream = server.connect();
+    stream
+        .write_all(
+            b"POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+              Content-Type: text/html\r\nContent-Length: 5\r\n\r\nhello",
+        )
+        .unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let response = Response::parse(&bytes);
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), "application/octet-stream");
+    assert_eq!(response.body, b"hello");
 }
 
 #[test]
