@@ -116,11 +116,11 @@ test("close and reconnect", async () => {
   await roundTrips(6);
 });
 
-test("a file over the limit ends with 1009 and the server's reason", async () => {
+test("a file over the limit ends with 1009", async () => {
   const buffer = Buffer.alloc((1 << 20) + 1);
   await page.setInputFiles("#file", { name: "large", mimeType: "application/octet-stream", buffer });
   await page.waitForSelector("main[data-state=closed]");
-  assert.match(await page.locator("#log .note").last().textContent(), /^Closed with 1009 message too big “.+”$/);
+  assert.match(await page.locator("#log .note").last().textContent(), /^Closed with 1009 message too big/);
   await page.click("#toggle");
   await page.waitForSelector("main[data-state=open]");
 });

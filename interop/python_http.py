@@ -3,6 +3,7 @@
 import http.client
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from cases import arguments, data, run, same, test
 
@@ -11,7 +12,7 @@ HOST, PORT = ECHO.rsplit(":", 1)
 
 
 def connect():
-    return http.client.HTTPConnection(HOST, int(PORT), timeout=20)
+    return closing(http.client.HTTPConnection(HOST, int(PORT), timeout=20))
 
 
 def request(connection, method, path, body=None, **options):
@@ -32,9 +33,9 @@ def raw(sent):
 
 @test("GET has the page, HEAD its headers alone")
 def _():
-    connection = connect()
-    get, page = request(connection, "GET", "/")
-    head, nothing = request(connection, "HEAD", "/")
+    with connect() as connection:
+        get, page = request(connection, "GET", "/")
+        head, nothing = request(connection, "HEAD", "/")
     assert (get.status, head.status) == (200, 200)
     assert page.startswith(b"<!doctype html>")
     assert nothing == b""
@@ -45,29 +46,30 @@ def _():
 
 @test("100 requests go over one connection")
 def _():
-    connection = connect()
-    connection.connect()
-    ours = connection.sock.getsockname()
-    for i in range(100):
-        method, path, status = [("GET", "/", 200), ("GET", "/nowhere", 404), ("POST", "/", 405)][i % 3]
-        response, _body = request(connection, method, path)
-        assert response.status == status
-        assert connection.sock is not None, f"closed after request {i}"
-        assert connection.sock.getsockname() == ours
+    kinds = [("GET", "/", 200), ("GET", "/nowhere", 404), ("POST", "/", 405)]
+    with connect() as connection:
+        connection.connect()
+        ours = connection.sock.getsockname()
+        for i in range(100):
+            method, path, status = kinds[i % 3]
+            response, _body = request(connection, method, path)
+            assert response.status == status
+            assert connection.sock is not None, f"closed after request {i}"
+            assert connection.sock.getsockname() == ours
 
 
 @test("bodies come back, with a length and chunked")
 def _():
-    connection = connect()
-    for length in [0, 1, 8191, 65_536, 5_000_000]:
-        body = data(length)
-        response, answer = request(connection, "POST", "/echo", body)
-        assert response.status == 200
-        same(answer, body)
-        pieces = (body[at : at + 9973] for at in range(0, length, 9973))
-        response, answer = request(connection, "POST", "/echo", pieces, encode_chunked=True)
-        assert response.status == 200
-        same(answer, body)
+    with connect() as connection:
+        for length in [0, 1, 8191, 65_536, 5_000_000]:
+            body = data(length)
+            response, answer = request(connection, "POST", "/echo", body)
+            assert response.status == 200
+            same(answer, body)
+            pieces = (body[at : at + 9973] for at in range(0, length, 9973))
+            response, answer = request(connection, "POST", "/echo", pieces, encode_chunked=True)
+            assert response.status == 200
+            same(answer, body)
 
 
 @test("pipelined requests are answered in order")
@@ -84,9 +86,9 @@ def _():
 
 @test("100 Continue comes before the body is sent")
 def _():
-    with socket.create_connection((HOST, int(PORT)), timeout=20) as stream:
-        reader = stream.makefile("rb")
-        head = f"POST /echo HTTP/1.1\r\nHost: {ECHO}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    head = f"POST /echo HTTP/1.1\r\nHost: {ECHO}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    stream = socket.create_connection((HOST, int(PORT)), timeout=20)
+    with stream, stream.makefile("rb") as reader:
         stream.sendall(head.encode())
         assert reader.readline() == b"HTTP/1.1 100 Continue\r\n"
         assert reader.readline() == b"\r\n"
@@ -122,11 +124,10 @@ for what, sent, status in [
 @test("100 connections at once")
 def _():
     def talk(_n):
-        connection = connect()
-        for _ in range(5):
-            response, page = request(connection, "GET", "/")
-            assert response.status == 200 and page.endswith(b"</html>\n")
-        connection.close()
+        with connect() as connection:
+            for _ in range(5):
+                response, page = request(connection, "GET", "/")
+                assert response.status == 200 and page.endswith(b"</html>\n")
 
     with ThreadPoolExecutor(100) as pool:
         list(pool.map(talk, range(100)))

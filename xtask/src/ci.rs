@@ -42,7 +42,7 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     steps.run(
         "licences and sources",
         LIMIT,
-        &mut project::cargo("deny check licenses bans sources")?,
+        &mut project::cargo("deny --log-level error check licenses bans sources")?,
     )?;
     tests_debug(steps)?;
     for hubs in HUBS {
