@@ -6,14 +6,14 @@
 use std::borrow::Cow;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, io, net};
 
 use greenwood_runtime as runtime;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::net::TcpStream;
-use runtime::{BeforeSwitch, Builder, Event as Flag};
+use runtime::{BeforeSwitch, Builder, Event as Flag, Greenlet};
 
 use crate::config::{SlowConsumer, WebSocketConfig};
 use crate::error::WebSocketError;
@@ -26,9 +26,10 @@ use crate::scratch;
 
 type Result<T> = std::result::Result<T, WebSocketError>;
 
-/// How much of a peer's data is read and dropped after the connection was failed, so that it sees the close frame and not a reset.
-const LINGER_BYTES: usize = 1 << 20;
-const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How much of a peer's data is read and dropped after the connection was failed, and for how long, so that it sees the close frame and not a
+/// reset: enough for a peer that sends all of a message that is too big before it looks.
+const LINGER_BYTES: usize = 32 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Held back frames go out at the latest when they have grown to this.
 const BATCH_MAX: usize = 64 * 1024;
@@ -39,8 +40,8 @@ const DIRECT_READ: usize = 1 << 20;
 pub(crate) struct Connection {
     stream: TcpStream,
     config: WebSocketConfig,
-    /// Somebody waits in `receive`.
-    receiving: AtomicBool,
+    /// Who waits for the peer: nobody, [`RECEIVER`] or [`CLOSER`]; and [`WAITED`].
+    receiving: AtomicU8,
     /// The greenlet that reads, while it has more input at hand (else 0): what it sends is held back until it switches, to
     /// leave in one piece. It is the only one that compares equal, so no order with the locks is needed.
     batching: AtomicU64,
@@ -64,9 +65,23 @@ struct Output {
     hooked: u64,
     /// Set when there is room again; there while a greenlet writes what waits.
     drain: Option<Arc<Flag>>,
-    /// The transport is to be shut down as soon as nothing waits.
+    /// Set when whoever waits for the peer has come to the end of it: the next may.
+    turn: Option<Arc<Flag>>,
+    /// Cuts the connection when the peer's close frame does not come in time.
+    limit: Option<Greenlet<()>>,
+    /// Nothing more is sent; the transport is to be shut down as soon as nothing waits.
     finishing: bool,
+    /// It is over: nothing waits any more and the transport is shut down.
+    cut: bool,
 }
+
+/// In `receive`.
+const RECEIVER: u8 = 1;
+/// In `close`.
+const CLOSER: u8 = 2;
+const NOBODY: u8 = 0;
+/// A flag beside these: somebody waits for the turn.
+const WAITED: u8 = 4;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
@@ -82,7 +97,7 @@ impl Connection {
         Arc::new(Connection {
             stream,
             config,
-            receiving: AtomicBool::new(false),
+            receiving: AtomicU8::new(NOBODY),
             batching: AtomicU64::new(0),
             trimmed: AtomicBool::new(false),
             input: Mutex::new(Input {
@@ -95,7 +110,10 @@ impl Connection {
                 outbox: Outbox::default(),
                 hooked: 0,
                 drain: None,
+                turn: None,
+                limit: None,
                 finishing: false,
+                cut: false,
             }),
         })
     }
@@ -122,27 +140,56 @@ impl Connection {
                 return Ok(Some(message));
             }
         }
-        self.receive_until(None)
+        loop {
+            match self.receive_until(None) {
+                // Somebody closes, and reads for the peer's close frame: then there is nothing to come but the end.
+                Err(Ended::Busy(CLOSER)) => {
+                    if !self.await_turn(None) {
+                        return Err(WebSocketError::Wait(io::ErrorKind::WouldBlock.into()));
+                    }
+                }
+                Err(Ended::Busy(_)) => {
+                    return Err(WebSocketError::Wait(io::Error::new(
+                        io::ErrorKind::ResourceBusy,
+                        "another greenlet receives from this websocket",
+                    )));
+                }
+                Err(Ended::Error(error)) => return Err(error),
+                Ok(message) => return Ok(message),
+            }
+        }
     }
 
-    fn receive_until(self: &Arc<Self>, deadline: Option<Instant>) -> Result<Option<Message>> {
+    /// The next message, for `receive` or, if there is a deadline, for `close`.
+    fn receive_until(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+    ) -> std::result::Result<Option<Message>, Ended> {
         loop {
             match self.next_event(deadline) {
                 Ok(Some(Event::Message(message))) => return Ok(Some(message)),
                 Ok(Some(event)) => self.answer(event)?,
-                Ok(None) => return self.end(),
-                Err(Fault::Wait(error)) => return Err(WebSocketError::Wait(error)),
+                Ok(None) => return Ok(self.end()?),
+                Err(Fault::Busy(holder)) => return Err(Ended::Busy(holder)),
+                Err(Fault::Wait(error)) => return Err(WebSocketError::Wait(error).into()),
                 Err(Fault::Late) => {
                     self.cut(Disconnect::CloseTimeout);
-                    return self.end();
+                    return Ok(self.end()?);
+                }
+                Err(Fault::Transport(Disconnect::TransportEnd)) => {
+                    // The peer has ended its side, and may read on ours: what waits is still written, by the finish at the latest.
+                    let mut output = lock(&self.output);
+                    output.closing.on_transport_end(Disconnect::TransportEnd);
+                    drop(output);
+                    return Ok(self.end()?);
                 }
                 Err(Fault::Transport(cause)) => {
                     self.cut(cause);
-                    return self.end();
+                    return Ok(self.end()?);
                 }
                 Err(Fault::Protocol(error)) => {
                     self.fail(Disconnect::from(error));
-                    return self.end();
+                    return Ok(self.end()?);
                 }
             }
         }
@@ -174,10 +221,15 @@ impl Connection {
                     };
                 }
             }
-            if lock(&self.output).closing.is_finished() {
-                return Ok(None);
+            {
+                let who = if deadline.is_some() { CLOSER } else { RECEIVER };
+                let _receiving = Receiving::begin(self, who).map_err(Fault::Busy)?;
+                // Looked at after the place was taken: who ends the connection wakes who has it.
+                if lock(&self.output).closing.is_finished() {
+                    return Ok(None);
+                }
+                self.wait_readable(deadline)?;
             }
-            self.wait_readable(deadline)?;
             match self.read()? {
                 Some(event) => return Ok(Some(event)),
                 None => continue,
@@ -201,7 +253,6 @@ impl Connection {
             // The handshake has used more of the stack than a connection that waits will need.
             runtime::trim_stack();
         }
-        let _receiving = Receiving::begin(self).map_err(Fault::Wait)?;
         match self.stream.wait_readable_timeout(timeout) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::Late),
@@ -267,6 +318,9 @@ impl Connection {
                     let reply = Cow::Owned(reply);
                     self.put(&mut output, OpCode::Close, reply);
                 }
+                output.end_limit();
+                drop(output);
+                self.wake_receiver();
                 Ok(())
             }
             Event::Pong(_) | Event::Message(_) => Ok(()),
@@ -296,8 +350,13 @@ impl Connection {
             return Ok(());
         }
         if self.config.slow_consumer == SlowConsumer::Close {
+            // The close frame goes behind what waits: it can't land in the middle of another.
+            if let Some(payload) = output.closing.fail(Disconnect::SlowConsumer) {
+                self.put(&mut output, OpCode::Close, payload.into());
+            }
+            output.finishing = true;
             drop(output);
-            self.cut(Disconnect::SlowConsumer);
+            self.wake_receiver();
             return Err(WebSocketError::Disconnected(Disconnect::SlowConsumer));
         }
         self.wait_for_room(output)
@@ -374,10 +433,11 @@ impl Connection {
 
     /// Starts the greenlet that writes what waits, on the hub to which the descriptor belongs.
     fn start_drain(self: &Arc<Self>, output: &mut Output) {
-        let hub = self.stream.as_raw_fd() as usize % runtime::Hub::count();
         let connection = Arc::clone(self);
         output.drain = Some(Arc::new(Flag::new()));
-        let writer = Builder::new().hub(hub).spawn(move || connection.drain());
+        let writer = Builder::new()
+            .hub(self.home())
+            .spawn(move || connection.drain());
         if let Err(error) = writer {
             tracing::warn!("a websocket is cut: {error}");
             self.cut_locked(output, Disconnect::TransportError);
@@ -448,24 +508,37 @@ impl Connection {
                 .send(&self.stream, OpCode::Close, payload.into())
                 .ok();
         }
+        self.end_transport(output);
+    }
+
+    fn end_transport(&self, output: &mut Output) {
         output.outbox.clear();
         output.finishing = true;
+        output.cut = true;
+        output.end_limit();
         if let Some(drain) = output.drain.take() {
             drain.set();
         }
         self.stream.shutdown(net::Shutdown::Both).ok();
     }
 
-    /// Fails the connection for something that the peer did: it gets the close frame.
-    fn fail(self: &Arc<Self>, cause: Disconnect) {
+    /// Wakes who waits for the peer, when there is nothing more to come.
+    fn wake_receiver(&self) {
+        if self.receiving.load(Ordering::SeqCst) != NOBODY {
+            self.stream.shutdown(net::Shutdown::Read).ok();
+        }
+    }
+
+    /// Fails the connection: the peer gets the close frame, and nothing of it is awaited.
+    pub(crate) fn fail(self: &Arc<Self>, cause: Disconnect) {
         let mut output = lock(&self.output);
         if let Some(payload) = output.closing.fail(cause) {
             self.put(&mut output, OpCode::Close, payload.into());
         }
     }
 
-    /// Sends the close frame, if none has gone out; does not wait for the answer.
-    pub(crate) fn start_close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
+    /// Sends the close frame, if none has gone out.
+    fn start_close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         let mut output = lock(&self.output);
         if let Some(payload) = output.closing.start_close(code, reason)? {
             self.put(&mut output, OpCode::Close, payload.into());
@@ -473,31 +546,93 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes: sends the close frame, waits for the peer's, ends the transport.
+    /// Sends the close frame and does not wait for the answer: a greenlet cuts the connection if it does not come in time.
+    pub(crate) fn close_nowait(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
+        self.start_close(code, reason)?;
+        self.limit_close();
+        Ok(())
+    }
+
+    /// Closes: sends the close frame and waits for the peer's.
     pub(crate) fn close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         self.start_close(code, reason)?;
         let deadline = Instant::now() + self.config.close_timeout;
-        match self.receiving.load(Ordering::Acquire) {
-            false => {
-                // Messages that the peer had sent before it saw the close frame are dropped.
-                while let Ok(Some(_)) = self.receive_until(Some(deadline)) {}
+        // A caller that can't wait, or is killed while it does, must not leave the connection half closed for ever.
+        let _limited = Limited(self);
+        loop {
+            match self.receive_until(Some(deadline)) {
+                // The peer had sent it before it saw the close frame: it is dropped.
+                Ok(Some(_)) => {}
+                // Who receives sees the peer's close frame, or leaves it to us.
+                Err(Ended::Busy(_)) => {
+                    if !self.await_turn(Some(deadline)) {
+                        break;
+                    }
+                }
+                Ok(None) | Err(Ended::Error(_)) => break,
             }
-            true => self.await_receiver(deadline),
         }
         Ok(())
     }
 
-    /// Another greenlet receives: it sees the peer's close frame.
-    fn await_receiver(self: &Arc<Self>, deadline: Instant) {
-        while lock(&self.output).closing.state() == CloseState::CloseSent {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            if rest.is_zero() || !self.receiving.load(Ordering::Acquire) {
-                break;
+    /// Waits until nobody waits for the peer any more; past the deadline the connection is cut. False if the caller unwinds and may not wait.
+    fn await_turn(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        let turn = {
+            let mut output = lock(&self.output);
+            let asked = self
+                .receiving
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |holder| {
+                    (holder != NOBODY).then_some(holder | WAITED)
+                });
+            if asked.is_err() {
+                return true;
             }
-            runtime::sleep(rest.min(Duration::from_millis(10)));
+            let turn = output.turn.get_or_insert_with(|| Arc::new(Flag::new()));
+            Arc::clone(turn)
+        };
+        let Some(deadline) = deadline else {
+            return turn.wait();
+        };
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if turn.wait_timeout(rest) {
+            return true;
         }
-        if !lock(&self.output).closing.is_finished() {
-            self.cut(Disconnect::CloseTimeout);
+        if Instant::now() < deadline {
+            return false;
+        }
+        self.cut_unanswered();
+        true
+    }
+
+    /// Cuts the connection in `close_timeout`, unless the peer has closed by then.
+    fn limit_close(self: &Arc<Self>) {
+        let mut output = lock(&self.output);
+        if output.closing.state() != CloseState::CloseSent || output.limit.is_some() {
+            return;
+        }
+        // Weak: a connection that ends sooner is not kept for that.
+        let connection = Arc::downgrade(self);
+        let late = move || {
+            if let Some(connection) = connection.upgrade() {
+                connection.cut_unanswered();
+            }
+        };
+        let builder = Builder::new().hub(self.home());
+        match builder.spawn_later(self.config.close_timeout, late) {
+            Ok(greenlet) => output.limit = Some(greenlet),
+            Err(error) => {
+                tracing::warn!("a websocket is cut: {error}");
+                self.cut_locked(&mut output, Disconnect::CloseTimeout);
+            }
+        }
+    }
+
+    fn cut_unanswered(self: &Arc<Self>) {
+        let mut output = lock(&self.output);
+        if !output.closing.is_finished() {
+            // It may be the caller itself, who is not to be killed.
+            output.limit = None;
+            self.cut_locked(&mut output, Disconnect::CloseTimeout);
         }
     }
 
@@ -505,35 +640,67 @@ impl Connection {
     pub(crate) fn finish(self: &Arc<Self>) {
         {
             let mut output = lock(&self.output);
-            if output.finishing {
-                return;
-            }
-            let written = output.outbox.flush(&self.stream);
-            self.after_write(&mut output, written);
-            output.finishing = true;
-            if output.outbox.is_empty() {
-                self.shutdown_if_finishing(&output);
+            output.end_limit();
+            if !output.finishing {
+                if output.drain.is_none() {
+                    let written = output.outbox.flush(&self.stream);
+                    self.after_write(&mut output, written);
+                }
+                output.finishing = true;
+                if output.outbox.is_empty() && !output.cut {
+                    self.shutdown_if_finishing(&output);
+                }
             }
         }
-        self.linger();
+        self.wake_receiver();
+        if self.await_written() {
+            self.linger();
+        }
+    }
+
+    /// Waits until what waits is written; a peer that does not take it gets no longer than for an answer. False if the connection was cut.
+    fn await_written(self: &Arc<Self>) -> bool {
+        let deadline = Instant::now() + self.config.close_timeout;
+        loop {
+            let drain = {
+                let mut output = lock(&self.output);
+                if output.cut {
+                    return false;
+                }
+                match &output.drain {
+                    None => return true,
+                    Some(_) if Instant::now() >= deadline => {
+                        self.cut_locked(&mut output, Disconnect::SlowConsumer);
+                        return false;
+                    }
+                    Some(drain) => Arc::clone(drain),
+                }
+            };
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if !drain.wait_timeout(rest) && Instant::now() < deadline {
+                // The caller unwinds: it may not wait.
+                return false;
+            }
+        }
     }
 
     /// Reads and drops what the peer still sends, for a short while: closing a socket with unread data resets the connection, and
     /// the peer might never see the close frame.
     fn linger(&self) {
-        self.stream.set_read_timeout(Some(LINGER_TIME)).ok();
+        // After both close frames there is mostly nothing to read, nor to come.
+        let clean = self.disconnect().is_some_and(|end| end.is_clean());
         let deadline = Instant::now() + LINGER_TIME;
         let mut budget = LINGER_BYTES;
-        while budget > 0 && Instant::now() < deadline {
+        while budget > 0 {
             match scratch::with_read_buffer(|buffer| self.stream.try_read(buffer)) {
                 Ok(0) => return,
                 Ok(n) => budget = budget.saturating_sub(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.stream.wait_readable().is_err() {
-                        return;
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !clean => {}
                 Err(_) => return,
+            }
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() || self.stream.wait_readable_timeout(Some(rest)).is_err() {
+                return;
             }
         }
     }
@@ -541,22 +708,32 @@ impl Connection {
     /// Ends the connection without any wait: its greenlet unwinds.
     pub(crate) fn abandon(self: &Arc<Self>, code: CloseCode) {
         let mut output = lock(&self.output);
-        if output.finishing {
+        if output.cut {
             return;
         }
         if let Ok(Some(payload)) = output.closing.start_close(code, "") {
-            output
-                .outbox
-                .send(&self.stream, OpCode::Close, payload.into())
-                .ok();
+            self.put(&mut output, OpCode::Close, payload.into());
+        }
+        if output.drain.is_none() {
+            // What was held back; what the system does not take at once is dropped.
+            output.outbox.flush(&self.stream).ok();
         }
         output.closing.on_transport_end(Disconnect::TransportEnd);
-        output.outbox.clear();
-        output.finishing = true;
-        if let Some(drain) = output.drain.take() {
-            drain.set();
+        self.end_transport(&mut output);
+    }
+
+    /// The hub to which the descriptor belongs.
+    fn home(&self) -> usize {
+        self.stream.as_raw_fd() as usize % runtime::Hub::count()
+    }
+}
+
+impl Output {
+    /// The close frame has come, or is not awaited any more.
+    fn end_limit(&mut self) {
+        if let Some(limit) = self.limit.take() {
+            limit.kill_nowait();
         }
-        self.stream.shutdown(net::Shutdown::Both).ok();
     }
 }
 
@@ -612,6 +789,8 @@ impl fmt::Debug for Connection {
 
 /// Why there is no event.
 enum Fault {
+    /// Somebody waits for the peer already.
+    Busy(u8),
     Wait(io::Error),
     Late,
     Transport(Disconnect),
@@ -628,23 +807,51 @@ fn read_result(result: io::Result<usize>) -> std::result::Result<Option<usize>, 
     }
 }
 
-/// Marks that somebody waits for a message: two at once would share a connection's messages at random.
+/// Why there is no message.
+enum Ended {
+    /// As in [`Fault`].
+    Busy(u8),
+    Error(WebSocketError),
+}
+
+impl From<WebSocketError> for Ended {
+    fn from(error: WebSocketError) -> Ended {
+        Ended::Error(error)
+    }
+}
+
+/// Marks that somebody waits for the peer: two at once would share a connection's messages at random.
 struct Receiving<'a>(&'a Connection);
 
 impl Receiving<'_> {
-    fn begin(connection: &Connection) -> io::Result<Receiving<'_>> {
-        if connection.receiving.swap(true, Ordering::AcqRel) {
-            return Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                "another greenlet receives from this websocket",
-            ));
+    /// Takes the place; else says who has it.
+    fn begin(connection: &Connection, who: u8) -> std::result::Result<Receiving<'_>, u8> {
+        match connection
+            .receiving
+            .compare_exchange(NOBODY, who, Ordering::SeqCst, Ordering::SeqCst)
+        {
+            Ok(_) => Ok(Receiving(connection)),
+            Err(holder) => Err(holder & !WAITED),
         }
-        Ok(Receiving(connection))
     }
 }
 
 impl Drop for Receiving<'_> {
     fn drop(&mut self) {
-        self.0.receiving.store(false, Ordering::Release);
+        let holder = self.0.receiving.swap(NOBODY, Ordering::SeqCst);
+        if holder & WAITED != 0
+            && let Some(turn) = lock(&self.0.output).turn.take()
+        {
+            turn.set();
+        }
+    }
+}
+
+/// Sees to it that a close frame that nobody waits for any more is answered in time.
+struct Limited<'a>(&'a Arc<Connection>);
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        self.0.limit_close();
     }
 }

@@ -9,7 +9,7 @@ use greenwood_wsgi::{Application, Environ, Error, Exchange, Handler, Result};
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
 use crate::error::WebSocketError;
-use crate::proto::{CloseCode, RequestView, ServerHandshake, Upgrade};
+use crate::proto::{CloseCode, Disconnect, RequestView, ServerHandshake, Upgrade};
 use crate::socket::WebSocket;
 
 /// Upgrades WebSocket connections and serves everything else as before: gevent-websocket's `WebSocketHandler`.
@@ -84,12 +84,7 @@ impl WebSocketHandler {
         upgrade.select_subprotocol(&supported)
     }
 
-    fn serve(
-        &self,
-        exchange: &mut Exchange<'_>,
-        app: &dyn Application,
-        upgrade: &Upgrade,
-    ) -> Result<()> {
+    fn serve(&self, exchange: &mut Exchange<'_>, upgrade: &Upgrade) -> Result<()> {
         let subprotocol = self.select(upgrade);
         let headers = upgrade
             .response_headers(subprotocol)
@@ -104,38 +99,55 @@ impl WebSocketHandler {
         let connection = Connection::new(upgraded.stream, upgraded.leftover, self.config);
         let websocket = WebSocket::new(Arc::clone(&connection), subprotocol);
         let stopped = Arc::clone(&connection);
-        let _on_stop = exchange.on_stop(move || {
-            stopped.start_close(CloseCode::GOING_AWAY, "").ok();
+        let on_stop = exchange.on_stop(move || {
+            stopped.close_nowait(CloseCode::GOING_AWAY, "").ok();
         });
-        let environ = exchange.environ_mut();
-        environ.insert(websocket);
-        let result = run(environ, app, &connection);
-        environ.remove::<WebSocket>();
-        result
+        exchange.hand_over(move |environ, app| {
+            let _on_stop = on_stop;
+            environ.insert(websocket);
+            let result = run(environ, app, &connection);
+            environ.remove::<WebSocket>();
+            result
+        });
+        Ok(())
     }
 }
 
 /// Calls the application, and ends the connection as its end demands.
 fn run(environ: &mut Environ, app: &dyn Application, connection: &Arc<Connection>) -> Result<()> {
+    // However this ends (the greenlet may be killed while it waits for the peer), nothing of the connection goes on behind it.
+    let _ending = Ending(connection);
     // The response has been given: what an application says about it out of habit is dropped.
     let called = catch_unwind(AssertUnwindSafe(|| app.call(environ, &mut |_, _| Ok(()))));
-    let (code, result) = match called {
-        Ok(Ok(_body)) => (CloseCode::NORMAL, Ok(())),
-        Ok(Err(error)) if is_about_connection(&error) => (CloseCode::NORMAL, Ok(())),
-        Ok(Err(error)) => (CloseCode::INTERNAL_ERROR, Err(error)),
+    match called {
+        Err(payload) if greenwood_runtime::is_interrupt(&*payload) => resume_unwind(payload),
         Err(payload) => {
-            let code = if greenwood_runtime::is_interrupt(&*payload) {
-                CloseCode::GOING_AWAY
-            } else {
-                CloseCode::INTERNAL_ERROR
-            };
-            connection.abandon(code);
+            connection.fail(Disconnect::ApplicationError);
+            connection.finish();
             resume_unwind(payload)
         }
-    };
-    connection.close(code, "").map_err(Error::application)?;
-    connection.finish();
-    result
+        Ok(Err(error)) if !is_about_connection(&error) => {
+            connection.fail(Disconnect::ApplicationError);
+            connection.finish();
+            Err(error)
+        }
+        Ok(_) => {
+            connection
+                .close(CloseCode::NORMAL, "")
+                .map_err(Error::application)?;
+            connection.finish();
+            Ok(())
+        }
+    }
+}
+
+/// Ends a connection that has not ended otherwise.
+struct Ending<'a>(&'a Arc<Connection>);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.abandon(CloseCode::GOING_AWAY);
+    }
 }
 
 /// Whether an application ended with what the connection itself had told it: no failure of its own.
@@ -175,7 +187,7 @@ impl Handler for WebSocketHandler {
                 return exchange.respond("403 Forbidden", &headers, "the origin is not allowed\n");
             }
         }
-        self.serve(exchange, app, &upgrade)
+        self.serve(exchange, &upgrade)
     }
 }
 

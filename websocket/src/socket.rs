@@ -70,13 +70,14 @@ impl WebSocket {
         self.connection.close(code, reason)
     }
 
-    /// As [`close`](WebSocket::close), without waiting: the greenlet that receives sees the end.
+    /// As [`close`](WebSocket::close), without waiting: the greenlet that receives sees the end, which comes in
+    /// [`close_timeout`](crate::WebSocketConfig::close_timeout) at the latest.
     ///
     /// # Errors
     ///
     /// As [`close`](WebSocket::close).
     pub fn close_nowait(&self, code: CloseCode, reason: &str) -> Result<(), WebSocketError> {
-        self.connection.start_close(code, reason)
+        self.connection.close_nowait(code, reason)
     }
 
     /// Whether a close frame has been sent or received, or the connection is gone: gevent-websocket's `closed`.

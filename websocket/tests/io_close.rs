@@ -622,32 +622,47 @@ fn thread_may_receive() {
     peer.close();
 }
 
-/// An application that returns while a thread of its own receives: the thread sees the end.
+/// An application that returns, or fails, while a thread of its own receives: the thread sees the end.
 #[test]
 fn receiver_that_outlives_its_application_sees_the_end() {
     let (told, heard) = news();
     let server = serve_with(never(), move |ws| {
+        let fails = ws.receive()?.expect("a message").as_text() == Some("fail");
         let (theirs, told) = (ws.clone(), told.clone());
         drop(thread::spawn(move || {
-            let message = theirs.receive();
-            assert!(matches!(message, Ok(Some(_))), "{message:?}");
-            told.send(String::new()).unwrap();
-            told.send(verdict(&theirs)).unwrap();
+            let verdict = loop {
+                let verdict = verdict(&theirs);
+                if !verdict.starts_with("Wait") {
+                    break verdict;
+                }
+            };
+            told.send(verdict).unwrap();
         }));
-        while !ws.closed() && ws.send("tick").is_ok() {
-            runtime::sleep(Duration::from_millis(20));
-            return Ok(());
+        // Until the thread has the place.
+        while !matches!(
+            runtime::with_timeout(Duration::ZERO, || ws.receive()),
+            Ok(Err(WebSocketError::Wait(_)))
+        ) {
+            runtime::sleep(Duration::from_millis(1));
+        }
+        if fails {
+            return Err("on purpose".into());
         }
         Ok(())
     });
-    let mut peer = server.open();
-    peer.expect(TEXT, "tick");
-    peer.write(text("x"));
-    assert_eq!(peer.close_code(), 1000);
-    peer.write(close(1000));
-    peer.expect_end();
-    // The message is the thread's or was dropped by the close.
-    let _ = heard;
+    for (way, code, verdict) in [
+        ("return", 1000, "clean, 1000 \"\""),
+        ("fail", 1011, "ApplicationError, 1011 \"\""),
+    ] {
+        let mut peer = server.open();
+        peer.write(text(way));
+        assert_eq!(peer.close_code(), code);
+        if code == 1000 {
+            peer.write(close(code));
+        }
+        assert_eq!(heard.next(), verdict);
+        peer.expect_end();
+    }
 }
 
 #[test]
@@ -666,9 +681,8 @@ fn time_out_and_kill_of_a_receiver_lose_nothing() {
         let other = ws.clone();
         let receiver = runtime::spawn(move || other.receive());
         told.send("killing").unwrap();
-        while receiver.kill_timeout(Duration::ZERO) {
-            unreachable!("it has not begun");
-        }
+        // It waits in receive by now.
+        runtime::sleep(Duration::from_millis(5));
         receiver.kill();
         told.send("killed").unwrap();
         echo(ws)
@@ -682,7 +696,7 @@ fn time_out_and_kill_of_a_receiver_lose_nothing() {
         peer.is_silent(Duration::from_millis(5));
     }
     assert_eq!(heard.next(), "killing");
-    peer.write(text("whole")[..4].to_vec());
+    peer.write(&text("whole")[..4]);
     assert_eq!(heard.next(), "killed");
     peer.write(&text("whole")[4..]);
     peer.expect(TEXT, "whole");

@@ -383,7 +383,9 @@ fn everything_that_can_be_sent_is() {
         ws.send(b"bytes")?;
         ws.send(vec![0, 1])?;
         ws.send(Message::from("message"))?;
-        ws.send(&Message::Binary(vec![]))?;
+        let empty = Message::Binary(vec![]);
+        ws.send(&empty)?;
+        ws.send(empty)?;
         Ok(())
     });
     let mut peer = server.open();
@@ -392,6 +394,7 @@ fn everything_that_can_be_sent_is() {
     peer.expect(BINARY, "bytes");
     peer.expect(BINARY, [0, 1]);
     peer.expect(TEXT, "message");
+    peer.expect(BINARY, "");
     peer.expect(BINARY, "");
     assert_eq!(peer.close_code(), 1000);
 }
