@@ -13,7 +13,7 @@ use greenwood_runtime::net::TcpStream;
 use crate::{
     Environ, Error, Input,
     environ::Peers,
-    exchange::{Ended, Exchange, answer},
+    exchange::{Continuation, Ended, Exchange, answer},
     log::{self, Access},
     options::Shared,
     proto::{HeadParser, HttpError, LimitKind, PeerFault, RequestHead},
@@ -52,13 +52,26 @@ const LAST_LOOK: Duration = Duration::from_millis(1);
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
-/// Serves a connection until it ends or is given away.
+/// Serves a connection to its end.
 pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
+    if let Some(continuation) = serve_http(shared, stream, remote) {
+        continuation.run(&*shared.app);
+    }
+}
+
+/// Serves a connection until it ends or is given away, and then returns who goes on with it.
+// Not inlined: its frame is large, and must be gone by then.
+#[inline(never)]
+fn serve_http(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    remote: SocketAddr,
+) -> Option<Box<Continuation>> {
     let Ok(local) = stream.local_addr() else {
-        return; // Gone already.
+        return None; // Gone already.
     };
     if configure(&stream, Some(shared.write_timeout)).is_err() {
-        return;
+        return None;
     }
     let peers = Arc::new(Peers {
         local,
@@ -78,12 +91,16 @@ pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr)
         let ended = match connection.next(shared, patience) {
             Next::Request(head) => connection.exchange(shared, head),
             Next::Refuse(error) => connection.refuse(shared, error),
-            Next::Close => return,
+            Next::Close => return None,
         };
         match ended {
             Ended::Persistent(same) => connection = same,
-            Ended::Close(same) => return same.close(),
-            Ended::Cut | Ended::Upgraded => return,
+            Ended::Close(same) => {
+                same.close();
+                return None;
+            }
+            Ended::Cut => return None,
+            Ended::Upgraded(continuation) => return continuation,
         }
         patience = shared.keep_alive_timeout;
     }

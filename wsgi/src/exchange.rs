@@ -1,6 +1,11 @@
 //! One request and its response.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::IpAddr,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
 
 use greenwood_runtime::net::TcpStream;
 
@@ -21,6 +26,16 @@ pub struct Exchange<'s> {
     /// Given away by an upgrade.
     connection: Option<Connection>,
     access: Option<Access>,
+    successor: Option<Successor>,
+}
+
+/// Who goes on with an upgraded connection.
+type Successor = Box<dyn FnOnce(&mut Environ, &dyn Application) -> Result<()>>;
+
+/// What is left of an exchange that was upgraded: who goes on, and the request.
+pub(crate) struct Continuation {
+    successor: Option<Successor>,
+    environ: Environ,
 }
 
 /// A connection that HTTP has let go of.
@@ -41,8 +56,8 @@ pub(crate) enum Ended {
     Close(Connection),
     /// A response was broken off, and the connection closed so that the peer notices.
     Cut,
-    /// It belongs to somebody else.
-    Upgraded,
+    /// It belongs to somebody else, who may be still to be called.
+    Upgraded(Option<Box<Continuation>>),
 }
 
 impl<'s> Exchange<'s> {
@@ -59,6 +74,7 @@ impl<'s> Exchange<'s> {
             response,
             connection: Some(connection),
             access,
+            successor: None,
         }
     }
 
@@ -140,6 +156,18 @@ impl<'s> Exchange<'s> {
         Ok(Upgraded { stream, leftover })
     }
 
+    /// Has `successor` go on with the connection that an [`upgrade`](Self::upgrade) gave away: it is called after the handler
+    /// has returned, with the environ and the application. By then nothing of HTTP is left on the greenlet's stack, so a connection that lives
+    /// long takes little memory. Its errors and panics are logged as the handler's are.
+    ///
+    /// Without an upgrade, or when the handler fails, it is dropped.
+    pub fn hand_over(
+        &mut self,
+        successor: impl FnOnce(&mut Environ, &dyn Application) -> Result<()> + 'static,
+    ) {
+        self.successor = Some(Box::new(successor));
+    }
+
     /// Has `callback` called when the server is being stopped, before the connections' time to
     /// finish begins; at once if it is being stopped already. Once only, and not any more after
     /// the returned guard was dropped.
@@ -171,6 +199,15 @@ impl<'s> Exchange<'s> {
             let broken = self.response.is_broken() || self.environ.input().is_broken();
             log::failure(error, broken, self.line(), self.peer());
         }
+        let successor = self.successor.take().filter(|_| result.is_ok());
+        if self.is_upgraded()
+            && let Some(successor) = successor
+        {
+            return Ended::Upgraded(Some(Box::new(Continuation {
+                successor: Some(successor),
+                environ: self.environ,
+            })));
+        }
         self.settle(result)
     }
 
@@ -182,7 +219,7 @@ impl<'s> Exchange<'s> {
 
     fn settle(mut self, result: Result<()>) -> Ended {
         let Some(mut connection) = self.connection.take() else {
-            return Ended::Upgraded;
+            return Ended::Upgraded(None);
         };
         match result {
             Ok(()) => {
@@ -248,6 +285,28 @@ impl<'s> Exchange<'s> {
     fn log(&mut self, status: u16) {
         if let Some(access) = self.access.take() {
             access.finish(self.peer(), self.line(), status, self.response.sent());
+        }
+    }
+}
+
+impl Continuation {
+    /// Calls the successor.
+    pub(crate) fn run(mut self: Box<Self>, app: &dyn Application) {
+        let Some(successor) = self.successor.take() else {
+            return;
+        };
+        // The environ stays where it is: on the stack it would take room for as long as the connection lives.
+        let environ = &mut self.environ;
+        let called = panic::catch_unwind(AssertUnwindSafe(|| successor(environ, app)));
+        let line = self.environ.head().request_line().as_bytes();
+        let peer = self.environ.remote_addr().ip();
+        match called {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::failure(&error, false, line, peer),
+            Err(payload) if greenwood_runtime::is_interrupt(&*payload) => {
+                panic::resume_unwind(payload)
+            }
+            Err(payload) => log::panicked(&*payload, line, peer),
         }
     }
 }

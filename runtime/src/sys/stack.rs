@@ -14,7 +14,7 @@ const SENTINEL_WORDS: usize = 8;
 pub(crate) const PAGE: usize = 4096;
 
 /// What [`StackBounds::trim`] leaves below its caller's frame.
-const MARGIN: usize = 2048;
+const MARGIN: usize = 512;
 
 /// Where a stack lies: `low..high` is usable, the page below `low` is the guard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
