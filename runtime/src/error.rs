@@ -30,6 +30,13 @@ pub enum SpawnError {
     },
     /// [`spawn_local`](crate::spawn_local) was called outside a greenlet: this thread has no hub.
     NoHub,
+    /// [`spawn_local`](crate::spawn_local) was asked for another hub than the caller's.
+    NotThisHub {
+        /// The hub that was asked for.
+        hub: usize,
+        /// The caller's hub.
+        current: usize,
+    },
     /// The hub that was asked for does not exist.
     NoSuchHub {
         /// The hub that was asked for.
@@ -70,6 +77,10 @@ impl fmt::Display for SpawnError {
             ),
             SpawnError::NoHub => f.write_str(
                 "spawn_local outside a greenlet: this thread has no hub; call it from a greenlet, or use spawn",
+            ),
+            SpawnError::NotThisHub { hub, current } => write!(
+                f,
+                "spawn_local on hub {hub} from hub {current}: it starts greenlets on the caller's own hub only; use spawn"
             ),
             SpawnError::NoSuchHub { hub, hubs } => {
                 write!(f, "there is no hub {hub}: hubs are numbered 0 to {}", hubs - 1)

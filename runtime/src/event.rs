@@ -103,8 +103,10 @@ impl Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
         f.debug_struct("Event")
-            .field("set", &self.is_set())
-            .finish_non_exhaustive()
+            .field("set", &state.set)
+            .field("waiters", &state.waiters.len())
+            .finish()
     }
 }

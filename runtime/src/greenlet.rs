@@ -161,7 +161,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`SpawnError`]; [`SpawnError::NoHub`] on a thread that is no hub's, and
-    /// [`SpawnError::NoSuchHub`] when the builder names another hub.
+    /// [`SpawnError::NotThisHub`] when the builder names another hub.
     pub fn spawn_local<F, T>(self, f: F) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + 'static,
@@ -170,11 +170,11 @@ impl Builder {
         let Some(local) = hub::try_local() else {
             return Err(SpawnError::NoHub);
         };
-        if self.hub.is_some_and(|hub| hub != local.id() as usize) {
-            return Err(SpawnError::NoSuchHub {
-                hub: self.hub.unwrap_or_default(),
-                hubs: hub::runtime().hubs(),
-            });
+        let current = local.id() as usize;
+        if let Some(hub) = self.hub
+            && hub != current
+        {
+            return Err(SpawnError::NotThisHub { hub, current });
         }
         let stack_size = self.checked_stack_size()?;
         limits::reserve()?;
@@ -252,14 +252,13 @@ where
                 }),
             },
             Go::Killed => {
-                // What the closure has captured may panic as it is dropped.
-                catch_unwind(AssertUnwindSafe(|| drop(f))).ok();
+                drop_caught(f);
                 Err(JoinError::Killed {
                     name: task.name().into(),
                 })
             }
             Go::Refused(source) => {
-                catch_unwind(AssertUnwindSafe(|| drop(f))).ok();
+                drop_caught(f);
                 Err(JoinError::Refused {
                     name: task.name().into(),
                     source,
@@ -268,15 +267,15 @@ where
         };
         *lock(&outcome.0) = Some(result);
         // Nobody may be left to take the result, which then ends here: inside the greenlet, and caught.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(outcome))) {
-            drop_quietly(payload);
-        }
+        drop_caught(outcome);
     }
 }
 
-/// Drops a payload, whose own destructor may panic again.
-fn drop_quietly(payload: Box<dyn std::any::Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+/// Drops what is a user's. Its destructor may panic, as may that of the payload: none of it goes further.
+fn drop_caught<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
         // A second payload is not worth a third try.
         let _leaked = std::mem::ManuallyDrop::new(again);
     }

@@ -242,13 +242,11 @@ impl<T> Queue<T> {
             Ok(()) => Ok(()),
             Err(stop) => {
                 lock(&self.state).putters.abandon();
+                // The hand stays in the list for a while; the item must not.
+                let item = lock(&hand.item).take();
+                let item = item.expect("taken only with a notification");
                 match stop {
-                    Stop::Deadline => {
-                        let item = lock(&hand.item).take();
-                        Err(PutError::Full(
-                            item.expect("taken only with a notification"),
-                        ))
-                    }
+                    Stop::Deadline => Err(PutError::Full(item)),
                     Stop::Interrupt(interrupt) => switch::raise(interrupt),
                 }
             }

@@ -111,8 +111,10 @@ impl Semaphore {
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
         f.debug_struct("Semaphore")
-            .field("permits", &self.counter())
-            .finish_non_exhaustive()
+            .field("permits", &state.permits)
+            .field("waiters", &state.waiters.len())
+            .finish()
     }
 }

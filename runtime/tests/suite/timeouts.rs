@@ -1,0 +1,251 @@
+//! [`Timeout`] and [`with_timeout`].
+
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use greenwood_runtime::{
+    Event, JoinError, Timeout, is_interrupt, sleep, spawn, spawn_local, with_timeout,
+};
+
+use crate::support::{EVERYWHERE, OnDrop, deadline};
+
+const LONG: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(5);
+
+#[test]
+fn with_timeout_ends_a_wait_and_runs_destructors() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let dropped = AtomicBool::new(false);
+            let start = Instant::now();
+            let result = with_timeout(SHORT, || {
+                let _drops = OnDrop(|| dropped.store(true, Ordering::SeqCst));
+                sleep(LONG);
+            });
+            assert_eq!(result.unwrap_err().to_string(), "the time limit has passed");
+            assert!(start.elapsed() >= SHORT);
+            assert!(dropped.load(Ordering::SeqCst));
+            // It is over: nothing of it is left for later calls.
+            sleep(SHORT * 2);
+            assert_eq!(with_timeout(LONG, || 1), Ok(1));
+        });
+    }
+}
+
+#[test]
+fn zero_expires_at_the_first_blocking_call_and_not_before() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            assert_eq!(with_timeout(Duration::ZERO, || 1 + 1), Ok(2));
+            assert!(with_timeout(Duration::ZERO, || sleep(Duration::ZERO)).is_err());
+            let event = Event::new();
+            event.set();
+            assert!(with_timeout(Duration::ZERO, || event.wait()).is_err());
+        });
+    }
+}
+
+#[test]
+fn endless_time_outs_never_expire() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            for endless in [Duration::MAX, Duration::from_nanos(u64::MAX)] {
+                assert_eq!(with_timeout(endless, || sleep(SHORT)), Ok(()));
+                let timeout = Timeout::start(endless);
+                sleep(Duration::from_millis(1));
+                timeout.cancel();
+                assert!(!timeout.pending());
+            }
+        });
+    }
+}
+
+#[test]
+fn inner_time_out_leaves_the_outer_one_in_force() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let outer = with_timeout(SHORT * 4, || {
+                assert!(with_timeout(SHORT, || sleep(LONG)).is_err());
+                sleep(LONG);
+            });
+            assert!(outer.is_err());
+        });
+    }
+}
+
+#[test]
+fn outer_time_out_passes_through_the_inner_one() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let mut after_inner = false;
+            let outer = with_timeout(SHORT, || {
+                let _ = with_timeout(LONG, || sleep(LONG));
+                after_inner = true;
+            });
+            assert!(outer.is_err());
+            assert!(!after_inner);
+        });
+    }
+}
+
+#[test]
+fn of_several_that_have_expired_the_earliest_is_raised() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let spin = |duration: Duration| {
+                let start = Instant::now();
+                while start.elapsed() < duration {
+                    std::hint::spin_loop();
+                }
+            };
+            // The inner one expires first, both before the next blocking call.
+            let outer = with_timeout(SHORT, || {
+                let inner = with_timeout(Duration::from_millis(1), || {
+                    spin(SHORT * 2);
+                    sleep(LONG);
+                });
+                assert!(inner.is_err());
+                "caught"
+            });
+            assert_eq!(outer, Ok("caught"));
+            // The outer one first.
+            let outer = with_timeout(Duration::from_millis(1), || {
+                let _ = with_timeout(SHORT, || {
+                    spin(SHORT * 2);
+                    sleep(LONG);
+                });
+                unreachable!("the outer one ends it");
+            });
+            assert!(outer.is_err());
+        });
+    }
+}
+
+#[test]
+fn of_equal_deadlines_one_is_raised_and_the_other_can_still_be() {
+    let _deadline = deadline();
+    let outer = with_timeout(Duration::ZERO, || with_timeout(Duration::ZERO, || sleep(LONG)));
+    // Started one after the other, so the outer one is the earlier, or they are equal and the outer one is raised.
+    assert!(outer.is_err());
+}
+
+#[test]
+fn time_outs_are_caught_by_the_limit_that_owns_them() {
+    let _deadline = deadline();
+    spawn(|| {
+        let first = Timeout::start(SHORT);
+        let second = Timeout::start(LONG);
+        assert!(first.pending() && second.pending());
+        let result = first.catch(|| {
+            let inner = second.catch(|| sleep(LONG));
+            unreachable!("not the second's: {inner:?}");
+        });
+        assert!(result.is_err());
+        assert!(!first.pending() && second.pending());
+        drop(second);
+        sleep(SHORT);
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn expired_limit_is_raised_again_until_it_is_dropped() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let timeout = Timeout::start(Duration::from_millis(1));
+            for _ in 0..3 {
+                let payload = catch_unwind(|| sleep(LONG)).unwrap_err();
+                assert!(is_interrupt(&*payload));
+            }
+            drop(timeout);
+            sleep(Duration::from_millis(1));
+        });
+    }
+}
+
+#[test]
+fn time_out_that_nobody_catches_ends_the_greenlet() {
+    let _deadline = deadline();
+    let greenlet = spawn(|| {
+        let _timeout = Timeout::start(SHORT);
+        sleep(LONG);
+    });
+    let error = greenlet.join().unwrap_err();
+    assert!(matches!(error, JoinError::TimedOut { .. }), "{error}");
+    assert!(!error.is_panic() && !error.is_killed());
+    assert!(error.to_string().contains("nobody caught"), "{error}");
+}
+
+#[test]
+fn limit_belongs_to_the_greenlet_that_started_it() {
+    let _deadline = deadline();
+    spawn(|| {
+        let neighbour = spawn_local(|| {
+            sleep(SHORT * 3);
+            "unharmed"
+        });
+        assert!(with_timeout(SHORT, || sleep(LONG)).is_err());
+        assert_eq!(neighbour.join().unwrap(), "unharmed");
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn kill_goes_before_a_time_out() {
+    let _deadline = deadline();
+    let caught = Arc::new(AtomicBool::new(false));
+    let catches = Arc::clone(&caught);
+    let started = Arc::new(Event::new());
+    let ready = Arc::clone(&started);
+    let greenlet = spawn(move || {
+        ready.set();
+        if with_timeout(LONG, || sleep(LONG)).is_err() {
+            catches.store(true, Ordering::SeqCst);
+        }
+    });
+    started.wait();
+    greenlet.kill();
+    assert!(greenlet.join().unwrap_err().is_killed());
+    assert!(!caught.load(Ordering::SeqCst));
+}
+
+#[test]
+fn panics_and_values_pass_through() {
+    let _deadline = deadline();
+    let panicked = catch_unwind(|| with_timeout(LONG, || std::panic::resume_unwind(Box::new(3))));
+    let panicked: Result<Result<(), _>, _> = panicked;
+    assert_eq!(*panicked.unwrap_err().downcast::<i32>().unwrap(), 3);
+    let error = std::io::Error::from(with_timeout(Duration::ZERO, || sleep(LONG)).unwrap_err());
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+}
+
+/// A connection that sets a limit for each read leaves no timer behind: the time-outs of a greenlet share one entry.
+#[test]
+fn many_short_lived_limits_expire_only_in_their_own_time() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let start = Instant::now();
+            for i in 1..2_000_u64 {
+                let limit = Duration::from_millis(20 + i % 7);
+                let result = with_timeout(limit, || sleep(Duration::from_micros(1)));
+                if result.is_err() {
+                    // A loaded machine may be that slow, but never early.
+                    assert!(start.elapsed() >= Duration::from_millis(20));
+                }
+            }
+            assert_eq!(with_timeout(LONG, || sleep(Duration::from_millis(30))), Ok(()));
+        });
+    }
+}
