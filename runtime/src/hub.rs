@@ -457,14 +457,14 @@ impl HubLocal {
 
     fn run_greenlet(&self, task: &Arc<Task>, job: Job, slot: &Slot, stack: StackBounds) {
         task.start(stack, Arc::clone(&slot.parker));
-        current::set(Some(task));
+        current::start(task);
         (job.run)(if task.is_killed() {
             Go::Killed
         } else {
             Go::Run
         });
         switch::run_hook(task);
-        current::set(None);
+        current::end();
         limits::release();
         task.end();
     }

@@ -217,9 +217,9 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
         });
     }
 
-    current::set(None);
+    let aside = current::aside();
     wait();
-    current::set(Some(task));
+    drop(aside);
 
     // Panics if the greenlet has come back on another thread.
     let local = task.local();

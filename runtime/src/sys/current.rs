@@ -8,15 +8,32 @@ use crate::task::Task;
 thread_local! {
     // No destructor and constant initialisation: a signal handler may read it.
     static CURRENT: Cell<*const Task> = const { Cell::new(std::ptr::null()) };
+    /// Whose stack is in use, also while a greenlet switches away or starts a coroutine, when no greenlet is the current one.
+    static ON_STACK: Cell<*const Task> = const { Cell::new(std::ptr::null()) };
 }
 
-/// Says that `task` runs on this thread from now on, or no greenlet (`None`: the hub's own loop).
+/// Says that `task` runs on this thread from now on.
 ///
-/// Only the run loop of a coroutine and the one place that switches call this; the run loop holds
-/// an `Arc` of the task for as long as the task is the current one, and that is where `task` must come from.
+/// Only the run loop of a coroutine calls this; it holds
+/// an `Arc` of the task until it has said [`end`].
 #[inline]
-pub(crate) fn set(task: Option<&Task>) {
-    CURRENT.set(task.map_or(std::ptr::null(), std::ptr::from_ref));
+pub(crate) fn start(task: &Arc<Task>) {
+    CURRENT.set(Arc::as_ptr(task));
+    ON_STACK.set(Arc::as_ptr(task));
+}
+
+/// Says that the current greenlet has ended: its run loop is about to let go of it.
+#[inline]
+pub(crate) fn end() {
+    CURRENT.set(std::ptr::null());
+    ON_STACK.set(std::ptr::null());
+}
+
+/// Calls `f` with the greenlet whose stack this thread was last seen on. For the handler of stack overflows.
+pub(crate) fn with_owner_of_stack<R>(f: impl FnOnce(Option<&Task>) -> R) -> R {
+    // SAFETY: a pointer that is not null was set by `start`, or by an `Aside` that ended, for a greenlet of this thread that has not
+    // called `end` since: its run loop holds an `Arc` of the task.
+    f(unsafe { ON_STACK.get().as_ref() })
 }
 
 /// Calls `f` with the greenlet that runs here, if this is one.
@@ -35,23 +52,28 @@ pub(crate) fn get() -> Option<Arc<Task>> {
     if task.is_null() {
         return None;
     }
-    // SAFETY: as in `with`; it points into an `Arc` that is still alive, as every task is made in one.
+    // SAFETY: as in `with`; the pointer came from `Arc::as_ptr` of an `Arc` that is still alive.
     unsafe {
         Arc::increment_strong_count(task);
         Some(Arc::from_raw(task))
     }
 }
 
-/// Puts aside the running greenlet while other code runs in its place (a new coroutine's first
+/// Puts aside the running greenlet while other code runs in its place (other greenlets, or a new coroutine's first
 /// steps), and puts it back when dropped.
 pub(crate) struct Aside(*const Task);
 
+#[inline]
 pub(crate) fn aside() -> Aside {
     Aside(CURRENT.replace(std::ptr::null()))
 }
 
 impl Drop for Aside {
+    #[inline]
     fn drop(&mut self) {
         CURRENT.set(self.0);
+        if !self.0.is_null() {
+            ON_STACK.set(self.0);
+        }
     }
 }

@@ -90,17 +90,25 @@ pub(crate) fn duplicate_for(fd: BorrowedFd<'_>, hub: u32, hubs: usize) -> io::Re
     }
 }
 
+/// recv(2) without glibc's wrapper: in a process with threads that marks a cancellation point around each call, which costs as
+/// much as the rest of our own work for a small message. Cancelling threads is no concept of Rust's.
+///
+/// # Safety
+///
+/// `buffer` must be writable for `len` bytes.
+#[inline]
+unsafe fn recv(fd: RawFd, buffer: *mut u8, len: usize) -> io::Result<usize> {
+    let null = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: recvfrom(2) with the caller's buffer, and nowhere to put an address.
+    check_size(unsafe {
+        libc::syscall(libc::SYS_recvfrom, fd, buffer, len, libc::MSG_DONTWAIT, null, null)
+    } as isize)
+}
+
 /// Receives into `buffer`; never blocks.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: `buffer` is writable for its length.
-    check_size(unsafe {
-        libc::recv(
-            fd.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            libc::MSG_DONTWAIT,
-        )
-    })
+    unsafe { recv(fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) }
 }
 
 /// Receives at most `max` bytes behind what `buffer` holds, without filling the room with zeroes first; never blocks.
@@ -116,14 +124,7 @@ pub(crate) fn receive_into(
     }
     let room: &mut [MaybeUninit<u8>] = &mut buffer.spare_capacity_mut()[..max];
     // SAFETY: `room` is writable for its length; the kernel reads nothing of it.
-    let n = check_size(unsafe {
-        libc::recv(
-            fd.as_raw_fd(),
-            room.as_mut_ptr().cast(),
-            room.len(),
-            libc::MSG_DONTWAIT,
-        )
-    })?;
+    let n = unsafe { recv(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) }?;
     // SAFETY: the kernel has initialised `n` bytes behind the old length, within the capacity.
     unsafe { buffer.set_len(buffer.len() + n) };
     Ok(n)
@@ -132,8 +133,11 @@ pub(crate) fn receive_into(
 /// Sends; never blocks, never raises SIGPIPE.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: `bytes` is readable for its length.
-    check_size(unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+    let null = std::ptr::null::<libc::c_void>();
+    // SAFETY: sendto(2) without an address, for the reason given at `recv`; `bytes` is readable for its length.
+    check_size(unsafe {
+        libc::syscall(libc::SYS_sendto, fd.as_raw_fd(), bytes.as_ptr(), bytes.len(), flags, null, 0)
+    } as isize)
 }
 
 /// Sends several pieces in one call; never blocks, never raises SIGPIPE.

@@ -57,7 +57,7 @@ unsafe extern "C" fn handler(
 ) {
     // SAFETY: the kernel hands a SA_SIGINFO handler a valid siginfo_t.
     let address = unsafe { (*info).si_addr() }.addr();
-    current::with(|task| {
+    current::with_owner_of_stack(|task| {
         if let Some(task) = task
             && task.stack().is_overflow(address)
         {

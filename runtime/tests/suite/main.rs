@@ -8,6 +8,7 @@ mod support;
 mod event;
 mod greenlets;
 mod kills;
+mod overflow;
 mod queue;
 mod semaphore;
 mod timeouts;
