@@ -117,18 +117,10 @@ impl Outbox {
     /// What the socket says; not `WouldBlock`.
     pub(crate) fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
         while !self.is_empty() {
-            let first = &self.first.bytes[self.at..];
             let written = if self.more.is_empty() {
-                stream.try_write(first)
+                stream.try_write(&self.first.bytes[self.at..])
             } else {
-                let mut slices = [IoSlice::new(&[]); PIECES];
-                slices[0] = IoSlice::new(first);
-                let mut count = 1;
-                for (slice, piece) in slices[1..].iter_mut().zip(&self.more) {
-                    *slice = IoSlice::new(&piece.bytes);
-                    count += 1;
-                }
-                stream.try_write_vectored(&slices[..count])
+                self.write_pieces(stream)
             };
             match written {
                 Ok(n) => self.advance(n),
@@ -137,6 +129,19 @@ impl Outbox {
             }
         }
         Ok(())
+    }
+
+    // Apart, as the usual frame should not have room for all the slices.
+    #[inline(never)]
+    fn write_pieces(&self, stream: &TcpStream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); PIECES];
+        slices[0] = IoSlice::new(&self.first.bytes[self.at..]);
+        let mut count = 1;
+        for (slice, piece) in slices[1..].iter_mut().zip(&self.more) {
+            *slice = IoSlice::new(&piece.bytes);
+            count += 1;
+        }
+        stream.try_write_vectored(&slices[..count])
     }
 
     /// Sends a frame at once if nothing waits; what the socket does not take waits.

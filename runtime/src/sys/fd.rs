@@ -101,7 +101,15 @@ unsafe fn recv(fd: RawFd, buffer: *mut u8, len: usize) -> io::Result<usize> {
     let null = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: recvfrom(2) with the caller's buffer, and nowhere to put an address.
     check_size(unsafe {
-        libc::syscall(libc::SYS_recvfrom, fd, buffer, len, libc::MSG_DONTWAIT, null, null)
+        libc::syscall(
+            libc::SYS_recvfrom,
+            fd,
+            buffer,
+            len,
+            libc::MSG_DONTWAIT,
+            null,
+            null,
+        )
     } as isize)
 }
 
@@ -136,7 +144,15 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let null = std::ptr::null::<libc::c_void>();
     // SAFETY: sendto(2) without an address, for the reason given at `recv`; `bytes` is readable for its length.
     check_size(unsafe {
-        libc::syscall(libc::SYS_sendto, fd.as_raw_fd(), bytes.as_ptr(), bytes.len(), flags, null, 0)
+        libc::syscall(
+            libc::SYS_sendto,
+            fd.as_raw_fd(),
+            bytes.as_ptr(),
+            bytes.len(),
+            flags,
+            null,
+            0,
+        )
     } as isize)
 }
 
