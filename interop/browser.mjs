@@ -149,11 +149,12 @@ test("the page fits a phone", async () => {
 });
 
 test("a screenshot can be taken", async () => {
-  for (const text of ["hello, greenwood", "plain blocking code, no async"]) {
+  const texts = ["hello, greenwood", "plain blocking code, no async"];
+  for (const [i, text] of texts.entries()) {
     await page.fill("#text", text);
     await page.keyboard.press("Enter");
+    await roundTrips(i + 1);
   }
-  await roundTrips(2);
   await page.click("#binary");
   await roundTrips(3);
   await page.click("#burst");
