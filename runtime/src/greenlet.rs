@@ -9,6 +9,7 @@ use crate::config;
 use crate::error::{JoinError, Payload, SpawnError};
 use crate::hub::{self, Go, Job, SendJob};
 use crate::limits;
+use crate::panics::drop_caught;
 use crate::switch::{self, GreenletExit, Interrupt, TimeoutExpired};
 use crate::sys::current;
 use crate::sys::home::{NO_HUB, this_hub};
@@ -268,16 +269,6 @@ where
         *lock(&outcome.0) = Some(result);
         // Nobody may be left to take the result, which then ends here: inside the greenlet, and caught.
         drop_caught(outcome);
-    }
-}
-
-/// Drops what is a user's. Its destructor may panic, as may that of the payload: none of it goes further.
-fn drop_caught<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
-        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
-    {
-        // A second payload is not worth a third try.
-        let _leaked = std::mem::ManuallyDrop::new(again);
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use crate::config::{self, Settings, StartError};
 use crate::error::SpawnError;
 use crate::limits;
+use crate::panics::drop_caught;
 use crate::sys::coroutine::{self, Parker, Registration};
 use crate::sys::home::{self, this_hub};
 use crate::sys::stack::StackBounds;
@@ -463,7 +464,9 @@ impl HubLocal {
         } else {
             Go::Run
         });
-        switch::run_hook(task);
+        if let Err(payload) = switch::run_hook(task) {
+            drop_caught(payload);
+        }
         current::end();
         limits::release();
         task.end();

@@ -1,6 +1,7 @@
 //! Panics of greenlets: the message names the greenlet, and kills and time-outs are told apart.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use crate::switch::{GreenletExit, TimeoutExpired};
@@ -40,6 +41,16 @@ pub(crate) fn install_hook() {
 /// ```
 pub fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
     payload.is::<GreenletExit>() || payload.is::<TimeoutExpired>()
+}
+
+/// Drops what is a user's. Its destructor may panic, as may that of the payload: none of it goes further.
+pub(crate) fn drop_caught<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        // A second payload is not worth a third try.
+        let _leaked = std::mem::ManuallyDrop::new(again);
+    }
 }
 
 /// The text of a panic's payload, if it has one.

@@ -4,7 +4,7 @@
 //! that its thread is checked, and that kills and time-outs are noticed. Callers that are no greenlets
 //! (the main thread, any OS thread) wait as threads.
 
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) enum Interrupt {
     Kill,
     /// The time-out with this identity.
     Timeout(u64),
+    /// The hook before the switch has panicked.
+    Hook,
 }
 
 /// The payload of a kill: gevent's `GreenletExit`.
@@ -56,6 +58,10 @@ pub(crate) fn raise(interrupt: Interrupt) -> ! {
     match interrupt {
         Interrupt::Kill => resume_unwind(Box::new(GreenletExit)),
         Interrupt::Timeout(id) => resume_unwind(Box::new(TimeoutExpired(id))),
+        Interrupt::Hook => {
+            let panic = with_frame(|frame| frame.panic.take());
+            resume_unwind(panic.expect("kept by `switch` for this"))
+        }
     }
 }
 
@@ -138,10 +144,16 @@ pub fn before_switch(hook: &Arc<impl BeforeSwitch + 'static>) -> bool {
     })
 }
 
-pub(crate) fn run_hook(task: &Task) {
+/// Runs what is to be done before the switch.
+///
+/// # Errors
+///
+/// What it has panicked with: the caller is in the middle of something and has to tidy up first.
+pub(crate) fn run_hook(task: &Task) -> std::thread::Result<()> {
     let hook = task.local().frame.before_switch.borrow_mut().take();
-    if let Some(hook) = hook {
-        hook.before_switch();
+    match hook {
+        Some(hook) => catch_unwind(AssertUnwindSafe(|| hook.before_switch())),
+        None => Ok(()),
     }
 }
 
@@ -201,7 +213,10 @@ fn ended_by(deadline: Option<u64>, timeout: Option<(u64, u64)>) -> Parked {
 pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) -> Parked {
     debug_assert!(may_wait(), "a greenlet that unwinds must not switch");
     let local = task.local();
-    run_hook(task);
+    if let Err(payload) = run_hook(task) {
+        local.frame.panic.set(Some(payload));
+        return Parked::Interrupted(Interrupt::Hook);
+    }
     let timeout = earliest(&local.frame);
     let until = match (deadline, timeout) {
         (Some(deadline), Some((_, timeout))) => Some(deadline.min(timeout)),

@@ -57,6 +57,8 @@ pub(crate) struct Frame {
     pub(crate) timeouts: RefCell<Vec<(u64, u64)>>,
     /// To be called before the next switch.
     pub(crate) before_switch: RefCell<Option<Arc<dyn crate::switch::BeforeSwitch>>>,
+    /// What that has panicked with, until it is raised.
+    pub(crate) panic: Cell<Option<Box<dyn std::any::Any + Send>>>,
 }
 
 /// Stack bounds that the overflow handler may read at any time: written before the greenlet runs.

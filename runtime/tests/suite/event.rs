@@ -85,8 +85,7 @@ fn waiters_of_one_hub_go_on_in_the_order_in_which_they_came() {
     let here = Arc::new(AtomicUsize::new(0));
     let waiters: Vec<_> = (0..50)
         .map(|i| {
-            let (event, order, here) =
-                (Arc::clone(&event), Arc::clone(&order), Arc::clone(&here));
+            let (event, order, here) = (Arc::clone(&event), Arc::clone(&order), Arc::clone(&here));
             spawn_on(0, move || {
                 // A greenlet of the same hub that counts itself waits before anybody else runs.
                 assert_eq!(here.fetch_add(1, Ordering::SeqCst), i);

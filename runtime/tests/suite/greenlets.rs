@@ -96,10 +96,7 @@ fn builder_gives_name_hub_and_stack_size() {
     let id = greenlet.id();
     assert_eq!(greenlet.name(), "worker of µ");
     assert!(format!("{greenlet:?}").contains("worker of µ"));
-    assert_eq!(
-        greenlet.join().unwrap(),
-        ("worker of µ".to_owned(), hub, 1)
-    );
+    assert_eq!(greenlet.join().unwrap(), ("worker of µ".to_owned(), hub, 1));
     assert_eq!(spawn(|| ()).name().split('-').next(), Some("greenlet"));
     assert!(spawn(|| ()).id() > id);
 }
@@ -120,7 +117,10 @@ fn builder_refuses_what_cannot_be_had() {
         assert!(error.to_string().contains("16 KiB to 1 GiB"), "{error}");
     }
     // Rounded up to whole pages.
-    let odd = Builder::new().stack_size(64 * 1024 + 1).spawn(|| 5).unwrap();
+    let odd = Builder::new()
+        .stack_size(64 * 1024 + 1)
+        .spawn(|| 5)
+        .unwrap();
     assert_eq!(odd.join().unwrap(), 5);
 }
 
@@ -147,10 +147,17 @@ fn spawn_local_needs_a_hub_and_stays_on_it() {
     assert!(catch_unwind(|| spawn_local(|| ())).is_err());
     if Hub::count() > 1 {
         let error = spawn_on(0, || {
-            Builder::new().hub(1).spawn_local(|| ()).map(drop).unwrap_err()
+            Builder::new()
+                .hub(1)
+                .spawn_local(|| ())
+                .map(drop)
+                .unwrap_err()
         });
         let error = error.join().unwrap().to_string();
-        assert!(error.contains("spawn_local") && error.contains("hub 1"), "{error}");
+        assert!(
+            error.contains("spawn_local") && error.contains("hub 1"),
+            "{error}"
+        );
         assert!(!error.contains("there is no hub 1"), "{error}");
     }
 }
@@ -253,10 +260,14 @@ fn join_timeout_gives_up_and_can_be_repeated() {
 #[test]
 fn joinall_shares_one_time_limit() {
     let _deadline = deadline();
-    let short: Vec<_> = (0..10).map(|_| spawn(|| sleep(Duration::from_millis(1)))).collect();
+    let short: Vec<_> = (0..10)
+        .map(|_| spawn(|| sleep(Duration::from_millis(1))))
+        .collect();
     assert!(joinall(&short, Some(Duration::from_secs(30))));
     assert!(short.iter().all(|greenlet| greenlet.ready()));
-    let long: Vec<_> = (0..3).map(|_| spawn(|| sleep(Duration::from_secs(3_600)))).collect();
+    let long: Vec<_> = (0..3)
+        .map(|_| spawn(|| sleep(Duration::from_secs(3_600))))
+        .collect();
     assert!(!joinall(&long, Some(Duration::from_millis(5))));
     assert!(greenwood_runtime::killall(&long, None));
     assert!(long.iter().all(|greenlet| greenlet.ready()));
@@ -374,7 +385,9 @@ fn destructors_that_panic_do_not_reach_the_hub() {
         });
         // The hub is well.
         assert_eq!(spawn_on(hub, || 4).join().unwrap(), 4);
-        let timer = Builder::new().hub(hub).spawn_later(Duration::from_millis(1), || 5);
+        let timer = Builder::new()
+            .hub(hub)
+            .spawn_later(Duration::from_millis(1), || 5);
         assert_eq!(timer.unwrap().join().unwrap(), 5);
     }
 }

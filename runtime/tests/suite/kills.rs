@@ -136,13 +136,17 @@ fn killall_may_include_the_caller() {
         unreachable!("it was among them");
     });
     let name = caller.id();
-    let others: Vec<_> = (0..3).map(|_| spawn(|| sleep(Duration::from_secs(3_600)))).collect();
+    let others: Vec<_> = (0..3)
+        .map(|_| spawn(|| sleep(Duration::from_secs(3_600))))
+        .collect();
     let all: Vec<_> = others.into_iter().chain([caller]).collect();
     let watchers: Vec<_> = all.iter().map(|greenlet| greenlet.id()).collect();
     assert!(watchers.contains(&name));
     let before = Hub::greenlets();
     greenlets.put(all).unwrap();
-    eventually("they have ended", || Hub::greenlets() <= before.saturating_sub(4));
+    eventually("they have ended", || {
+        Hub::greenlets() <= before.saturating_sub(4)
+    });
 }
 
 #[test]
@@ -291,7 +295,11 @@ fn joiner_that_is_killed_leaves_the_other_alone() {
 #[test]
 fn no_kill_is_lost_in_a_hundred_thousand() {
     let _deadline = deadline_of(Duration::from_secs(240));
-    let rounds = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
+    let rounds = if cfg!(debug_assertions) {
+        20_000
+    } else {
+        100_000
+    };
     let killers: Vec<_> = EVERYWHERE
         .into_iter()
         .map(|killer| {

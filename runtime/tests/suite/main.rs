@@ -7,6 +7,7 @@ mod support;
 
 mod event;
 mod greenlets;
+mod hooks;
 mod kills;
 mod overflow;
 mod queue;

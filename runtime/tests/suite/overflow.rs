@@ -47,7 +47,12 @@ fn overflow(shape: &str) {
         "format" => forever(&|| drop(black_box(format!("{:?}", Some(1.5))))),
         "spawn" => forever(&|| drop(spawn(|| ()))),
         "spawn with a new stack" => forever(&|| {
-            drop(Builder::new().stack_size(1 << 16).spawn_local(|| ()).unwrap());
+            drop(
+                Builder::new()
+                    .stack_size(1 << 16)
+                    .spawn_local(|| ())
+                    .unwrap(),
+            );
         }),
         "sleep" => forever(&|| sleep(Duration::ZERO)),
         "sleep for a while" => forever(&|| sleep(Duration::from_nanos(1))),
@@ -72,7 +77,9 @@ fn overflow(shape: &str) {
         "after another greenlet" => {
             spawn_local(use_the_stack).join().unwrap();
             // On the coroutine that the other has left behind.
-            let second = Builder::new().name("doomed").spawn_local(|| drop(black_box(recurse(0, &|| ()))));
+            let second = Builder::new()
+                .name("doomed")
+                .spawn_local(|| drop(black_box(recurse(0, &|| ()))));
             drop(second.unwrap().join());
         }
         "after a trim" => {
@@ -134,7 +141,10 @@ fn overflow_of_any_shape_is_reported() {
         let hub = any_hub(1);
         // The hubs have other things to do meanwhile.
         drop(spawn(|| sleep(Duration::from_secs(3_600))));
-        let doomed = Builder::new().name("doomed").hub(hub).spawn(move || overflow(&shape));
+        let doomed = Builder::new()
+            .name("doomed")
+            .hub(hub)
+            .spawn(move || overflow(&shape));
         drop(doomed.unwrap().join());
         return;
     }

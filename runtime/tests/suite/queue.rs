@@ -110,9 +110,10 @@ fn getter_that_gave_up_is_passed_over() {
     let queue = Arc::new(Queue::new(0));
     let start = |from: From| {
         let (theirs, waits) = (Arc::clone(&queue), count(&queue, "getters"));
-        let getter = spawn_on(usize::from(from == From::OtherHub) * any_hub(1), move || {
-            theirs.get()
-        });
+        let getter = spawn_on(
+            usize::from(from == From::OtherHub) * any_hub(1),
+            move || theirs.get(),
+        );
         eventually("it waits", || count(&queue, "getters") == waits + 1);
         getter
     };

@@ -16,8 +16,11 @@ fn permits_bound_how_many_are_inside() {
     let most = Arc::new(AtomicUsize::new(0));
     let greenlets: Vec<_> = (0..60)
         .map(|i| {
-            let (semaphore, inside, most) =
-                (Arc::clone(&semaphore), Arc::clone(&inside), Arc::clone(&most));
+            let (semaphore, inside, most) = (
+                Arc::clone(&semaphore),
+                Arc::clone(&inside),
+                Arc::clone(&most),
+            );
             spawn_on(any_hub(i), move || {
                 assert!(semaphore.acquire());
                 let now = inside.fetch_add(1, Ordering::SeqCst) + 1;

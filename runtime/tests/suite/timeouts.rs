@@ -132,7 +132,9 @@ fn of_several_that_have_expired_the_earliest_is_raised() {
 #[test]
 fn of_equal_deadlines_one_is_raised_and_the_other_can_still_be() {
     let _deadline = deadline();
-    let outer = with_timeout(Duration::ZERO, || with_timeout(Duration::ZERO, || sleep(LONG)));
+    let outer = with_timeout(Duration::ZERO, || {
+        with_timeout(Duration::ZERO, || sleep(LONG))
+    });
     // Started one after the other, so the outer one is the earlier, or they are equal and the outer one is raised.
     assert!(outer.is_err());
 }
@@ -245,7 +247,10 @@ fn many_short_lived_limits_expire_only_in_their_own_time() {
                     assert!(start.elapsed() >= Duration::from_millis(20));
                 }
             }
-            assert_eq!(with_timeout(LONG, || sleep(Duration::from_millis(30))), Ok(()));
+            assert_eq!(
+                with_timeout(LONG, || sleep(Duration::from_millis(30))),
+                Ok(())
+            );
         });
     }
 }
