@@ -575,7 +575,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until nobody waits for the peer any more; past the deadline the connection is cut. False if the caller unwinds and may not wait.
+    /// Waits until nobody waits for the peer any more. False if it was in vain: the deadline is past, and the connection cut; or the caller
+    /// unwinds and may not wait.
     fn await_turn(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         let turn = {
             let mut output = lock(&self.output);
@@ -597,11 +598,10 @@ impl Connection {
         if turn.wait_timeout(rest) {
             return true;
         }
-        if Instant::now() < deadline {
-            return false;
+        if Instant::now() >= deadline {
+            self.cut_unanswered();
         }
-        self.cut_unanswered();
-        true
+        false
     }
 
     /// Cuts the connection in `close_timeout`, unless the peer has closed by then.

@@ -178,7 +178,8 @@ fn close_while_the_handler_is_busy_is_clean_for_both() {
         let _ = ws.receive()?;
         told.send(Some(ws.clone())).unwrap();
         begun.wait();
-        assert!(ws.receive()?.is_none());
+        // What crossed the close frame is the handler's or dropped.
+        while ws.receive()?.is_some() {}
         told.send(None).unwrap();
         Ok(())
     });

@@ -1,0 +1,89 @@
+//! What an idle connection owns. In a binary of its own: the allocator is the process's.
+#![cfg(feature = "io")]
+
+mod io_support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use io_support::{
+    BINARY, DEADLINE, PONG, Server, TEXT, binary, echo, frame, pattern, ping, serve, text,
+};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const CONNECTIONS: usize = 300;
+
+/// A connection that was busy with messages of all kinds. Only its socket is kept.
+fn used(server: &Server, large: &[u8]) -> impl Sized + use<> {
+    let mut peer = server.open();
+    let batch: Vec<u8> = (0..50)
+        .flat_map(|i| [text(format!("{i}")), ping("p")].concat())
+        .collect();
+    peer.write(batch);
+    for i in 0..50 {
+        peer.expect(TEXT, format!("{i}"));
+        peer.expect(PONG, "p");
+    }
+    let (first, second) = large.split_at(200_000);
+    peer.write(
+        [
+            frame(false, BINARY, first),
+            ping("p"),
+            frame(true, 0, second),
+        ]
+        .concat(),
+    );
+    peer.expect(PONG, "p");
+    peer.expect(BINARY, large);
+    peer.write(binary(&large[..5_000]));
+    peer.expect(BINARY, &large[..5_000]);
+    peer.stream
+}
+
+#[test]
+fn idle_connection_owns_no_buffers() {
+    let server = serve(echo);
+    let large = pattern(300_000);
+    // Buffers of the hubs, kept for all.
+    let mut kept: Vec<_> = (0..40).map(|_| used(&server, &large)).collect();
+    let before = LIVE.load(Ordering::SeqCst);
+    kept.extend((0..CONNECTIONS).map(|_| used(&server, &large)));
+    // The last answers are out; their senders may still be on their way back to the wait.
+    let began = Instant::now();
+    loop {
+        let grown = LIVE.load(Ordering::SeqCst).saturating_sub(before);
+        let each = grown / CONNECTIONS;
+        // The request's head and the connection's own state.
+        if each < 4 * 1024 {
+            break println!("{each} bytes per idle connection");
+        }
+        assert!(
+            began.elapsed() < DEADLINE,
+            "{each} bytes per idle connection"
+        );
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    drop(kept);
+}
