@@ -2,11 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Mutex;
 
 use crate::sys::home::{NO_HUB, this_hub};
 use crate::sys::{limits as system, stack};
-use crate::task::lock;
 use crate::{hub, limits};
 
 /// The smallest stack in bytes: 16 KiB, enough for a greenlet that formats and panics without a backtrace.
@@ -30,16 +28,12 @@ pub(crate) struct Settings {
     pub(crate) stack_size: usize,
 }
 
+/// What the program asks for.
 #[derive(Clone, Copy, Default)]
-struct Asked {
+pub(crate) struct Asked {
     hubs: Option<usize>,
     stack_size: Option<usize>,
 }
-
-static ASKED: Mutex<Asked> = Mutex::new(Asked {
-    hubs: None,
-    stack_size: None,
-});
 
 /// The hubs of the process: gevent's hub, one per worker thread.
 ///
@@ -153,10 +147,7 @@ impl HubConfig {
     ///
     /// [`StartError`]: the hubs run already with other settings, a setting is out of range, or the system refuses.
     pub fn start(self) -> Result<(), StartError> {
-        if hub::started().is_none() {
-            *lock(&ASKED) = self.asked;
-        }
-        let settings = hub::start()?.settings;
+        let settings = hub::start(self.asked)?.settings;
         let hubs = self.asked.hubs.unwrap_or(settings.hubs);
         let stack_size = self
             .asked
@@ -187,11 +178,10 @@ pub(crate) fn usable_stack(bytes: usize) -> Option<usize> {
 }
 
 /// What holds: what was asked for, else the environment, else the defaults.
-pub(crate) fn settle() -> Result<Settings, StartError> {
+pub(crate) fn settle(asked: Asked) -> Result<Settings, StartError> {
     if system::page_size() != stack::PAGE {
         return Err(StartError::PageSize(system::page_size()));
     }
-    let asked = *lock(&ASKED);
     let hubs = match asked.hubs {
         Some(hubs) => hubs,
         None => environment("GREENWOOD_HUBS")?.unwrap_or_else(|| {
@@ -219,12 +209,16 @@ pub(crate) fn settle() -> Result<Settings, StartError> {
 }
 
 fn environment(name: &'static str) -> Result<Option<usize>, StartError> {
-    match std::env::var(name) {
-        Err(_) => Ok(None),
-        Ok(value) => match value.trim().parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => Err(StartError::Environment { name, value }),
-        },
+    let Some(value) = std::env::var_os(name) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy();
+    match value.trim().parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(StartError::Environment {
+            name,
+            value: value.into_owned(),
+        }),
     }
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
-use crate::config::{self, Settings, StartError};
+use crate::config::{self, Asked, Settings, StartError};
 use crate::error::SpawnError;
 use crate::limits;
 use crate::panics::drop_caught;
@@ -133,33 +133,31 @@ static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 pub(crate) fn runtime() -> &'static Runtime {
     match RUNTIME.get() {
         Some(runtime) => runtime,
-        None => match start() {
+        None => match start(Asked::default()) {
             Ok(runtime) => runtime,
             Err(error) => panic!("{error}"),
         },
     }
 }
 
-pub(crate) fn started() -> Option<&'static Runtime> {
-    RUNTIME.get()
-}
-
 /// Starts the hubs, once.
-pub(crate) fn start() -> Result<&'static Runtime, StartError> {
+pub(crate) fn start(asked: Asked) -> Result<&'static Runtime, StartError> {
     static STARTING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = lock(&STARTING);
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
-    let settings = config::settle()?;
+    let settings = config::settle(asked)?;
+    // Before may starts, which can't be done twice: after a failure here the hubs can still be started later.
+    let descriptors = open(settings.hubs).map_err(StartError::Descriptors)?;
     overflow::remember();
-    coroutine::configure(settings.hubs, settings.stack_size / size_of::<usize>());
+    coroutine::configure(settings.hubs, words(settings.stack_size));
 
     let mut hubs = Vec::with_capacity(settings.hubs);
     let (report, reports) = mpsc::channel();
-    for id in 0..settings.hubs as u32 {
-        let shared = open(id, &settings, &report).map_err(StartError::Descriptors)?;
-        hubs.push(shared);
+    for (id, descriptors) in (0..).zip(descriptors) {
+        let shared = launch(id, descriptors, settings.stack_size, report.clone());
+        hubs.push(shared.map_err(StartError::Descriptors)?);
     }
     drop(report);
     for _ in 0..settings.hubs {
@@ -169,7 +167,6 @@ pub(crate) fn start() -> Result<&'static Runtime, StartError> {
     }
     // may's first coroutine has installed its handler by now; ours goes on top.
     overflow::install();
-    panics::install_hook();
     limits::start();
     let runtime = Runtime {
         hubs,
@@ -179,21 +176,49 @@ pub(crate) fn start() -> Result<&'static Runtime, StartError> {
     Ok(RUNTIME.get_or_init(|| runtime))
 }
 
-/// Opens hub `id`: its descriptors and its two greenlets.
-fn open(
+/// The descriptors of a hub, with numbers of its own.
+struct Descriptors {
+    event: OwnedFd,
+    timer: OwnedFd,
+    idle: OwnedFd,
+}
+
+/// Opens the descriptors of all hubs.
+///
+/// # Errors
+///
+/// Also when there would be too few left for may, which opens two per hub and panics when it can't.
+fn open(hubs: usize) -> std::io::Result<Vec<Descriptors>> {
+    let opened = (0..hubs as u32)
+        .map(|id| {
+            let home = |fd: OwnedFd| fd::duplicate_for(fd.as_fd(), id, hubs);
+            Ok(Descriptors {
+                event: home(fd::eventfd()?)?,
+                timer: home(fd::timerfd()?)?,
+                idle: home(fd::eventfd()?)?,
+            })
+        })
+        .collect::<std::io::Result<Vec<_>>>()?;
+    let rehearsal: std::io::Result<Vec<_>> = (0..2 * hubs).map(|_| fd::eventfd()).collect();
+    rehearsal.map(|_| opened)
+}
+
+/// Starts the two greenlets of hub `id`.
+fn launch(
     id: u32,
-    settings: &Settings,
-    report: &mpsc::Sender<bool>,
+    descriptors: Descriptors,
+    stack_size: usize,
+    report: mpsc::Sender<bool>,
 ) -> std::io::Result<&'static Shared> {
-    let home = |fd: OwnedFd| fd::duplicate_for(fd.as_fd(), id, settings.hubs);
+    let Descriptors {
+        event,
+        timer: timer_fd,
+        idle: idle_fd,
+    } = descriptors;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         inbox: Mutex::default(),
-        event: home(fd::eventfd()?)?,
+        event,
     }));
-    let timer_fd = home(fd::timerfd()?)?;
-    let idle_fd = home(fd::eventfd()?)?;
-    let stack_size = settings.stack_size;
-    let report = report.clone();
     coroutine::spawn_on_worker(id as usize, &format!("hub-{id}"), move || {
         // Fails when somebody has started may before, with other settings: two hubs on one thread.
         if this_hub() != home::NO_HUB {
@@ -202,6 +227,8 @@ fn open(
         }
         home::become_hub(id);
         altstack::ensure();
+        // Here, on top of generator's hook, which the first coroutine has installed, and on a thread that does not panic.
+        panics::install_hook();
         let local: &'static HubLocal = Box::leak(Box::new(HubLocal {
             id,
             stack_size,
@@ -413,11 +440,19 @@ impl HubLocal {
                 }
             },
         };
-        slot.job.set(Some((task, job)));
-        slot.parker.unpark();
+        if self.may_run_on() {
+            slot.job.set(Some((task, job)));
+            slot.parker.unpark();
+        } else {
+            // Greenlets that spawn greenlets for ever must not stop all I/O either.
+            *task.local().parker.borrow_mut() = Some(Arc::clone(&slot.parker));
+            self.wake_after_poll(&task);
+            slot.job.set(Some((task, job)));
+        }
     }
 
     fn open_slot(&'static self, stack_size: usize, pooled: bool) -> Result<Rc<Slot>, SpawnError> {
+        limits::check_stack()?;
         let parker = Arc::new(Parker::new(self.id, self.idle_fd.as_raw_fd()));
         let slot = Rc::new(Slot {
             parker,
@@ -430,19 +465,23 @@ impl HubLocal {
         // The coroutine runs here up to its first park, in place of the greenlet that spawns it.
         let _aside = current::aside();
         // generator panics when the system has no memory or no mappings left.
-        let spawned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            coroutine::spawn_here(words(stack_size), body)
-        }));
-        match spawned {
-            Ok(Ok(())) => Ok(slot),
-            Ok(Err(source)) => Err(SpawnError::stack(stack_size, Some(source))),
-            Err(_) => Err(SpawnError::stack(stack_size, None)),
+        let spawned = panics::quietly(|| coroutine::spawn_here(words(stack_size), body));
+        let source = match spawned {
+            Ok(Ok(())) => return Ok(slot),
+            Ok(Err(source)) => Some(source),
+            Err(_) => None,
+        };
+        // The mappings may be the reason: the next spawns are to know at once.
+        if limits::alive() <= limits::allowed() {
+            limits::recount();
         }
+        Err(SpawnError::stack(stack_size, source))
     }
 
     /// The life of a coroutine.
     fn run_slot(&self, slot: &Rc<Slot>, stack_size: usize, pooled: bool) {
         let stack = StackBounds::of_this_coroutine(stack_size);
+        let _counted = limits::Stack::new();
         loop {
             slot.parker.park();
             if let Some((task, job)) = slot.job.take() {

@@ -8,16 +8,20 @@ use crate::sys::limits as system;
 /// Mappings kept free for everybody else: the allocator, threads, files.
 const RESERVE: usize = 1_024;
 
-/// Mappings that one greenlet takes: its stack and the guard page.
-const PER_GREENLET: usize = 2;
+/// Mappings that one stack takes: itself and the guard page.
+const PER_STACK: usize = 2;
 
+/// Greenlets that live; each has a stack, or soon will.
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
+/// Stacks that are mapped: those of greenlets, and those that wait for their next one.
+static STACKS: AtomicUsize = AtomicUsize::new(0);
+/// How many stacks there may be.
 static ALLOWED: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// How many may be alive before the mappings are counted again.
+/// How many there may be before the mappings are counted again.
 static NEXT_COUNT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 pub(crate) fn start() {
-    recount(0);
+    recount();
 }
 
 pub(crate) fn alive() -> usize {
@@ -32,28 +36,65 @@ pub(crate) fn allowed() -> usize {
 /// Makes room for one greenlet, which ends with [`release`].
 pub(crate) fn reserve() -> Result<(), SpawnError> {
     let alive = ALIVE.fetch_add(1, Ordering::Relaxed) + 1;
-    if alive > NEXT_COUNT.load(Ordering::Relaxed) {
-        recount(alive);
+    let enough = STACKS.load(Ordering::Relaxed) >= alive;
+    if enough || is_allowed(alive) {
+        return Ok(());
     }
-    if alive > ALLOWED.load(Ordering::Relaxed) {
-        release();
-        return Err(SpawnError::TooMany {
-            alive: alive - 1,
-            max_map_count: system::max_map_count(),
-        });
+    release();
+    Err(too_many(alive - 1))
+}
+
+/// Whether one more stack may be mapped, for a greenlet of a hub that has none left over.
+pub(crate) fn check_stack() -> Result<(), SpawnError> {
+    if is_allowed(STACKS.load(Ordering::Relaxed) + 1) {
+        return Ok(());
     }
-    Ok(())
+    Err(too_many(alive().saturating_sub(1)))
+}
+
+fn is_allowed(stacks: usize) -> bool {
+    if stacks > NEXT_COUNT.load(Ordering::Relaxed) {
+        recount();
+    }
+    stacks <= ALLOWED.load(Ordering::Relaxed)
+}
+
+fn too_many(alive: usize) -> SpawnError {
+    SpawnError::TooMany {
+        alive,
+        max_map_count: system::max_map_count(),
+    }
 }
 
 pub(crate) fn release() {
     ALIVE.fetch_sub(1, Ordering::Relaxed);
 }
 
+/// Counts a stack for as long as it is mapped.
+pub(crate) struct Stack(());
+
+impl Stack {
+    pub(crate) fn new() -> Stack {
+        STACKS.fetch_add(1, Ordering::Relaxed);
+        Stack(())
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        STACKS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Counts the process's mappings. Others use them too, so the estimate is made anew each time that half of what was
 /// left has been used: a few times on the way to the limit.
-fn recount(alive: usize) {
-    let free = system::max_map_count().saturating_sub(system::mappings() + RESERVE);
-    let more = free / PER_GREENLET;
-    ALLOWED.store(alive + more, Ordering::Relaxed);
-    NEXT_COUNT.store(alive + (more / 2).max(64), Ordering::Relaxed);
+pub(crate) fn recount() {
+    // Many a greenlet that lives has no stack yet: what is mapped is what counts.
+    let stacks = STACKS.load(Ordering::Relaxed);
+    let others = system::mappings().saturating_sub(stacks * PER_STACK);
+    let allowed = system::max_map_count().saturating_sub(others + RESERVE) / PER_STACK;
+    let used = ALIVE.load(Ordering::Relaxed).max(stacks);
+    let more = allowed.saturating_sub(used);
+    ALLOWED.store(allowed, Ordering::Relaxed);
+    NEXT_COUNT.store(used + (more / 2).max(64), Ordering::Relaxed);
 }

@@ -1,11 +1,25 @@
 //! Panics of greenlets: the message names the greenlet, and kills and time-outs are told apart.
 
 use std::any::Any;
+use std::cell::Cell;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use crate::switch::{GreenletExit, TimeoutExpired};
 use crate::sys::current;
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `f`, of which a panic is expected as an answer: it is caught, and no message printed.
+pub(crate) fn quietly<R>(f: impl FnOnce() -> R) -> std::thread::Result<R> {
+    let before = QUIET.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    QUIET.set(before);
+    result
+}
 
 /// Puts a line that names the greenlet before the message of whatever panic hook is in force.
 pub(crate) fn install_hook() {
@@ -13,9 +27,14 @@ pub(crate) fn install_hook() {
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            if QUIET.get() {
+                return;
+            }
             current::with(|task| {
                 if let Some(task) = task {
-                    eprintln!("greenlet '{}' (id {}) panicked:", task.name(), task.id());
+                    // Not `eprintln!`, which panics when stderr is broken, and that in here would end the process.
+                    let line = format!("greenlet '{}' (id {}) panicked:\n", task.name(), task.id());
+                    std::io::stderr().write_all(line.as_bytes()).ok();
                 }
             });
             previous(info);

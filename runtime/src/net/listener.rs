@@ -84,7 +84,7 @@ impl TcpListener {
                 Err(error) => return Err(error),
                 Ok((fd, peer)) => {
                     // To the caller's hub, so that it needs no second descriptor there.
-                    let fd = Socket::homed(fd).map_err(explain)?;
+                    let fd = Socket::homed(fd);
                     return Ok((TcpStream::from_nonblocking(fd), peer));
                 }
             }

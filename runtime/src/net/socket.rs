@@ -116,12 +116,13 @@ impl Socket {
     }
 
     /// A new descriptor moved to a number of the caller's hub, so that it needs no duplicate. To be used while nobody else has the descriptor.
-    pub(crate) fn homed(fd: OwnedFd) -> io::Result<OwnedFd> {
+    /// When there are too few left for that, it stays as it is: a connection that has been accepted is not given up for it.
+    pub(crate) fn homed(fd: OwnedFd) -> OwnedFd {
         let hub = this_hub();
         if hub == NO_HUB || fd.as_raw_fd() as usize % hub::runtime().hubs() == hub as usize {
-            return Ok(fd);
+            return fd;
         }
-        fd::duplicate_for(fd.as_fd(), hub, hub::runtime().hubs())
+        fd::duplicate_for(fd.as_fd(), hub, hub::runtime().hubs()).unwrap_or(fd)
     }
 
     /// The registration with the caller's hub, made if there is none.

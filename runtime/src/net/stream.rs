@@ -101,7 +101,7 @@ impl TcpStream {
             Some(Protocol::TCP),
         )
         .map_err(explain)?;
-        let stream = TcpStream::from_fd(Socket::homed(socket.into()).map_err(explain)?)?;
+        let stream = TcpStream::from_fd(Socket::homed(socket.into()))?;
         let connecting = SockRef::from(&stream.inner.socket);
         match connecting.connect(&address.into()) {
             Ok(()) => return Ok(stream),

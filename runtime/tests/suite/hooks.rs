@@ -131,9 +131,9 @@ fn hook_that_blocks_does_not_break_the_hub() {
             spawn_on(0, move || {
                 assert!(before_switch(&Arc::new(Blocks(Arc::clone(&done)))));
                 if i % 2 == 0 {
-                    drop(with_timeout(Duration::from_millis(1), || {
+                    let _ = with_timeout(Duration::from_millis(1), || {
                         sleep(Duration::from_secs(3_600));
-                    }));
+                    });
                 }
             })
         })

@@ -5,11 +5,15 @@
 
 mod support;
 
+mod config;
 mod event;
 mod greenlets;
 mod hooks;
 mod kills;
+mod limits;
 mod overflow;
+mod panics;
+mod pinning;
 mod queue;
 mod semaphore;
 mod timeouts;

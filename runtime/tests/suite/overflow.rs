@@ -35,13 +35,17 @@ fn use_the_stack() {
     black_box([1_u8; 100 * 1024]);
 }
 
+fn sink(depth: u64) {
+    black_box(depth);
+}
+
 fn overflow(shape: &str) {
     let forever = |leaf: &dyn Fn()| {
-        black_box(recurse(0, leaf));
+        sink(recurse(0, leaf));
     };
     match shape {
         "small frames" => forever(&|| ()),
-        "big frames" => drop(black_box(recurse_in_big_frames(0))),
+        "big frames" => sink(recurse_in_big_frames(0)),
         "malloc" => forever(&|| drop(black_box(Box::new([0_u8; 100])))),
         "println" => forever(&|| println!("deeper")),
         "format" => forever(&|| drop(black_box(format!("{:?}", Some(1.5))))),
@@ -57,21 +61,21 @@ fn overflow(shape: &str) {
         "sleep" => forever(&|| sleep(Duration::ZERO)),
         "sleep for a while" => forever(&|| sleep(Duration::from_nanos(1))),
         "idle" => forever(&idle),
-        "event" => forever(&|| drop(Event::new().wait_timeout(Duration::from_nanos(1)))),
-        "semaphore" => forever(&|| drop(Semaphore::new(1).acquire())),
+        "event" => forever(&|| assert!(!Event::new().wait_timeout(Duration::from_nanos(1)))),
+        "semaphore" => forever(&|| assert!(Semaphore::new(1).acquire())),
         "with_timeout" => forever(&|| {
-            drop(with_timeout(Duration::ZERO, || Queue::<()>::new(1).get()));
+            assert!(with_timeout(Duration::ZERO, || Queue::<()>::new(1).get()).is_err());
         }),
         "catch_unwind" => forever(&|| {
             drop(catch_unwind(|| std::panic::resume_unwind(Box::new(1))));
         }),
         "panic" => forever(&|| drop(catch_unwind(|| panic!("again")))),
         "destructor while unwinding" => {
-            let _deep = OnDrop(|| drop(black_box(recurse(0, &|| ()))));
+            let _deep = OnDrop(|| sink(recurse(0, &|| ())));
             std::panic::resume_unwind(Box::new(1));
         }
         "destructor while killed" => {
-            let _deep = OnDrop(|| drop(black_box(recurse(0, &|| ()))));
+            let _deep = OnDrop(|| sink(recurse(0, &|| ())));
             greenwood_runtime::getcurrent().unwrap().kill_nowait();
         }
         "after another greenlet" => {
@@ -79,7 +83,7 @@ fn overflow(shape: &str) {
             // On the coroutine that the other has left behind.
             let second = Builder::new()
                 .name("doomed")
-                .spawn_local(|| drop(black_box(recurse(0, &|| ()))));
+                .spawn_local(|| sink(recurse(0, &|| ())));
             drop(second.unwrap().join());
         }
         "after a trim" => {
