@@ -17,7 +17,8 @@ pub struct WebSocketConfig {
     pub slow_consumer: SlowConsumer,
     /// How long the system may take nothing of what waits for a peer before the connection is ended. Default: 30 s.
     pub write_timeout: Duration,
-    /// How long the peer may take to answer a close frame. Default: 5 s, as in gevent's successors; then the connection is cut.
+    /// How long the peer may take to answer a close frame, and to take what still waits for it when its application has ended. Default: 5 s; then the
+    /// connection is cut.
     pub close_timeout: Duration,
 }
 
@@ -27,7 +28,7 @@ pub struct WebSocketConfig {
 pub enum SlowConsumer {
     /// The sender waits (backpressure).
     Block,
-    /// The peer is closed with 1008 and the sender gets an error at once.
+    /// The sender gets an error at once, and the peer is closed with 1008, behind what waits.
     Close,
 }
 

@@ -1,0 +1,259 @@
+//! How a connection ends: the closing handshake, failures, and what becomes of the transport.
+
+use std::net;
+
+use super::*;
+
+/// How much of a peer's data is read and dropped after the connection was failed, and for how long, so that it sees the close frame and not a
+/// reset: enough for a peer that sends all of a message that is too big before it looks.
+const LINGER_BYTES: usize = 32 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+impl Connection {
+    /// Ends the connection at once: whoever waits for it is woken.
+    pub(super) fn cut(self: &Arc<Self>, cause: Disconnect) {
+        self.cut_locked(&mut lock(&self.output), cause);
+    }
+
+    pub(super) fn cut_locked(self: &Arc<Self>, output: &mut Output, cause: Disconnect) {
+        // A close frame only where it can't land in the middle of another frame.
+        if let Some(payload) = output.closing.fail(cause)
+            && output.outbox.is_empty()
+        {
+            output
+                .outbox
+                .send(&self.stream, OpCode::Close, payload.into())
+                .ok();
+        }
+        self.end_transport(output);
+    }
+
+    fn end_transport(&self, output: &mut Output) {
+        output.outbox.clear();
+        output.finishing = true;
+        output.cut = true;
+        output.end_limit();
+        if let Some(drain) = output.drain.take() {
+            drain.set();
+        }
+        self.stream.shutdown(net::Shutdown::Both).ok();
+    }
+
+    /// Wakes who waits for the peer, when there is nothing more to come.
+    pub(super) fn wake_receiver(&self) {
+        if self.receiving.load(Ordering::SeqCst) != NOBODY {
+            self.stream.shutdown(net::Shutdown::Read).ok();
+        }
+    }
+
+    /// Fails the connection: the peer gets the close frame, and nothing of it is awaited.
+    pub(crate) fn fail(self: &Arc<Self>, cause: Disconnect) {
+        let mut output = lock(&self.output);
+        if let Some(payload) = output.closing.fail(cause) {
+            self.put(&mut output, OpCode::Close, payload.into());
+        }
+    }
+
+    /// Sends the close frame, if none has gone out.
+    fn start_close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
+        let mut output = lock(&self.output);
+        if let Some(payload) = output.closing.start_close(code, reason)? {
+            self.put(&mut output, OpCode::Close, payload.into());
+        }
+        Ok(())
+    }
+
+    /// Sends the close frame and does not wait for the answer: a greenlet cuts the connection if it does not come in time.
+    pub(crate) fn close_nowait(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
+        self.start_close(code, reason)?;
+        self.limit_close();
+        Ok(())
+    }
+
+    /// Closes: sends the close frame and waits for the peer's.
+    pub(crate) fn close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
+        self.start_close(code, reason)?;
+        let deadline = Instant::now() + self.config.close_timeout;
+        // A caller that can't wait, or is killed while it does, must not leave the connection half closed for ever.
+        let _limited = Limited(self);
+        loop {
+            match self.receive_until(Some(deadline)) {
+                // The peer had sent it before it saw the close frame: it is dropped.
+                Ok(Some(_)) => {}
+                // Who receives sees the peer's close frame, or leaves it to us.
+                Err(Ended::Busy(_)) => {
+                    if !self.await_turn(Some(deadline)) {
+                        break;
+                    }
+                }
+                Ok(None) | Err(Ended::Error(_)) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody waits for the peer any more. False if it was in vain: the deadline is past, and the connection cut; or the caller
+    /// unwinds and may not wait.
+    pub(super) fn await_turn(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        let turn = {
+            let mut output = lock(&self.output);
+            let asked = self
+                .receiving
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |holder| {
+                    (holder != NOBODY).then_some(holder | WAITED)
+                });
+            if asked.is_err() {
+                return true;
+            }
+            let turn = output.turn.get_or_insert_with(|| Arc::new(Flag::new()));
+            Arc::clone(turn)
+        };
+        let Some(deadline) = deadline else {
+            return turn.wait();
+        };
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if turn.wait_timeout(rest) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            self.cut_unanswered();
+        }
+        false
+    }
+
+    /// Cuts the connection in `close_timeout`, unless the peer has closed by then.
+    fn limit_close(self: &Arc<Self>) {
+        let mut output = lock(&self.output);
+        if output.closing.state() != CloseState::CloseSent || output.limit.is_some() {
+            return;
+        }
+        // Weak: a connection that ends sooner is not kept for that.
+        let connection = Arc::downgrade(self);
+        let late = move || {
+            if let Some(connection) = connection.upgrade() {
+                connection.cut_unanswered();
+            }
+        };
+        let builder = Builder::new().hub(self.home());
+        match builder.spawn_later(self.config.close_timeout, late) {
+            Ok(greenlet) => output.limit = Some(greenlet),
+            Err(error) => {
+                tracing::warn!("a websocket is cut: {error}");
+                self.cut_locked(&mut output, Disconnect::CloseTimeout);
+            }
+        }
+    }
+
+    fn cut_unanswered(self: &Arc<Self>) {
+        let mut output = lock(&self.output);
+        if !output.closing.is_finished() {
+            // It may be the caller itself, who is not to be killed.
+            output.limit = None;
+            self.cut_locked(&mut output, Disconnect::CloseTimeout);
+        }
+    }
+
+    /// The end of the application: what waits is written, and the transport ends in an orderly way.
+    pub(crate) fn finish(self: &Arc<Self>) {
+        {
+            let mut output = lock(&self.output);
+            output.end_limit();
+            if !output.finishing {
+                if output.drain.is_none() {
+                    let written = output.outbox.flush(&self.stream);
+                    self.after_write(&mut output, written);
+                }
+                output.finishing = true;
+                if output.outbox.is_empty() && !output.cut {
+                    self.shutdown_if_finishing(&output);
+                }
+            }
+        }
+        self.wake_receiver();
+        if self.await_written() {
+            self.linger();
+        }
+    }
+
+    /// Waits until what waits is written; a peer that does not take it gets no longer than for an answer. False if the connection was cut.
+    fn await_written(self: &Arc<Self>) -> bool {
+        let deadline = Instant::now() + self.config.close_timeout;
+        loop {
+            let drain = {
+                let mut output = lock(&self.output);
+                if output.cut {
+                    return false;
+                }
+                match &output.drain {
+                    None => return true,
+                    Some(_) if Instant::now() >= deadline => {
+                        self.cut_locked(&mut output, Disconnect::SlowConsumer);
+                        return false;
+                    }
+                    Some(drain) => Arc::clone(drain),
+                }
+            };
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if !drain.wait_timeout(rest) && Instant::now() < deadline {
+                // The caller unwinds: it may not wait.
+                return false;
+            }
+        }
+    }
+
+    /// Reads and drops what the peer still sends, for a short while: closing a socket with unread data resets the connection, and
+    /// the peer might never see the close frame.
+    fn linger(&self) {
+        // After both close frames there is mostly nothing to read, nor to come.
+        let clean = self.disconnect().is_some_and(|end| end.is_clean());
+        let deadline = Instant::now() + LINGER_TIME;
+        let mut budget = LINGER_BYTES;
+        while budget > 0 {
+            match scratch::with_read_buffer(|buffer| self.stream.try_read(buffer)) {
+                Ok(0) => return,
+                Ok(n) => budget = budget.saturating_sub(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !clean => {}
+                Err(_) => return,
+            }
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() || self.stream.wait_readable_timeout(Some(rest)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends the connection without any wait: its greenlet unwinds.
+    pub(crate) fn abandon(self: &Arc<Self>, code: CloseCode) {
+        let mut output = lock(&self.output);
+        if output.cut {
+            return;
+        }
+        if let Ok(Some(payload)) = output.closing.start_close(code, "") {
+            self.put(&mut output, OpCode::Close, payload.into());
+        }
+        if output.drain.is_none() {
+            // What was held back; what the system does not take at once is dropped.
+            output.outbox.flush(&self.stream).ok();
+        }
+        output.closing.on_transport_end(Disconnect::TransportEnd);
+        self.end_transport(&mut output);
+    }
+}
+
+impl Output {
+    /// The close frame has come, or is not awaited any more.
+    pub(super) fn end_limit(&mut self) {
+        if let Some(limit) = self.limit.take() {
+            limit.kill_nowait();
+        }
+    }
+}
+
+/// Sees to it that a close frame that nobody waits for any more is answered in time.
+struct Limited<'a>(&'a Arc<Connection>);
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        self.0.limit_close();
+    }
+}
