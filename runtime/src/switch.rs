@@ -80,8 +80,29 @@ pub(crate) fn check() {
     if let Some(interrupt) = due()
         && may_wait()
     {
-        raise(interrupt);
+        raise_without_wait(interrupt);
     }
+}
+
+/// Raises an interrupt before anything was waited for. One that is caught and comes again lets the others of the hub have their turn first:
+/// a loop that catches everything must not stop the hub.
+#[cold]
+fn raise_without_wait(interrupt: Interrupt) -> ! {
+    current::with(|task| {
+        let Some(task) = task else { return };
+        if task.local().frame.raised.replace(true) {
+            if let Err(payload) = run_hook(task) {
+                resume_unwind(payload);
+            }
+            let parker = task.local().parker.borrow();
+            let parker = parker.as_ref().expect("a running greenlet has a parker");
+            hub::local().wake_after_poll(&current::get().expect("as `task`"));
+            let aside = current::aside();
+            parker.park();
+            drop(aside);
+        }
+    });
+    raise(interrupt)
 }
 
 fn due() -> Option<Interrupt> {

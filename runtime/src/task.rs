@@ -57,7 +57,9 @@ pub(crate) struct Frame {
     pub(crate) timeouts: RefCell<Vec<(u64, u64)>>,
     /// To be called before the next switch.
     pub(crate) before_switch: RefCell<Option<Arc<dyn crate::switch::BeforeSwitch>>>,
-    /// What that has panicked with, until it is raised.
+    /// An interrupt has been raised before without a wait.
+    pub(crate) raised: Cell<bool>,
+    /// What that hook has panicked with, until it is raised.
     pub(crate) panic: Cell<Option<Box<dyn std::any::Any + Send>>>,
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod event;
 mod greenlets;
 mod hooks;
+mod interrupts;
 mod kills;
 mod limits;
 mod overflow;

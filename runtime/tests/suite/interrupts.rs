@@ -1,0 +1,348 @@
+//! Every blocking call can be ended by a kill, by `with_timeout` and by its own time-out, from wherever they come.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use greenwood_runtime::net::{TcpListener, TcpStream};
+use greenwood_runtime::{
+    Event, Greenlet, Queue, Semaphore, StreamServer, idle, joinall, killall, sleep, spawn,
+    with_timeout,
+};
+
+use crate::support::{EVERYWHERE, From, OnDrop, deadline_of, eventually, spawn_on, waiting};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(3);
+
+/// What the calls block on: nothing of it is ever ready.
+struct Scene {
+    event: Event,
+    empty: Queue<u8>,
+    full: Queue<u8>,
+    semaphore: Semaphore,
+    endless: Arc<Greenlet<()>>,
+    listener: TcpListener,
+    /// Nobody writes to it, and its send buffer is full.
+    stream: TcpStream,
+    _peer: TcpStream,
+    /// Its backlog is full: connecting to it takes for ever.
+    deaf: TcpListener,
+    _waiting: Vec<socket2::Socket>,
+    server: StreamServer,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = TcpStream::connect(address).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        while stream.try_write(&[0; 65_536]).is_ok() {}
+        let deaf = TcpListener::bind_with_backlog("127.0.0.1:0", 0).unwrap();
+        let waiting = (0..4)
+            .map(|_| {
+                let socket =
+                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+                let socket = socket.unwrap();
+                socket.set_nonblocking(true).unwrap();
+                socket.connect(&deaf.local_addr().unwrap().into()).ok();
+                socket
+            })
+            .collect();
+        let full = Queue::new(1);
+        full.put(0).unwrap();
+        Scene {
+            event: Event::new(),
+            empty: Queue::new(0),
+            full,
+            semaphore: Semaphore::new(0),
+            endless: Arc::new(spawn(|| sleep(LONG))),
+            listener,
+            stream,
+            _peer: peer,
+            deaf,
+            _waiting: waiting,
+            server: StreamServer::new("127.0.0.1:0", |_, _| ()).unwrap(),
+        }
+    }
+
+    fn end(&self) {
+        self.endless.kill();
+        self.server.stop(Duration::ZERO);
+        // Whoever was interrupted has left nothing behind that would take what comes now.
+        assert_eq!(waiting(&self.event), 0);
+        self.semaphore.release();
+        assert!(self.semaphore.try_acquire());
+        self.empty.put(1).unwrap();
+        assert_eq!(self.empty.len(), 1);
+        assert_eq!(self.full.get(), Ok(0));
+        assert!(self.full.is_empty());
+    }
+}
+
+/// The calls that block without end.
+const CALLS: [&str; 18] = [
+    "sleep",
+    "sleep in turns",
+    "idle in turns",
+    "join",
+    "kill",
+    "joinall",
+    "killall",
+    "event",
+    "get",
+    "put",
+    "acquire",
+    "accept",
+    "read",
+    "write",
+    "wait_readable",
+    "wait_writable",
+    "connect",
+    "serve_forever",
+];
+
+fn call(name: &str, scene: &Scene) {
+    match name {
+        "sleep" => sleep(LONG),
+        "sleep in turns" => loop {
+            sleep(Duration::ZERO);
+        },
+        "idle in turns" => loop {
+            idle();
+        },
+        "join" => assert!(scene.endless.join_timeout(LONG)),
+        "kill" => stubborn(|greenlet| greenlet.kill()),
+        "joinall" => assert!(joinall([&*scene.endless], None)),
+        "killall" => stubborn(|greenlet| assert!(killall([greenlet], None))),
+        "event" => assert!(scene.event.wait()),
+        "get" => drop(scene.empty.get()),
+        "put" => drop(scene.full.put(9)),
+        "acquire" => assert!(scene.semaphore.acquire()),
+        "accept" => drop(scene.listener.accept()),
+        "read" => drop((&scene.stream).read(&mut [0; 9])),
+        "write" => drop((&scene.stream).write(&[0; 9])),
+        "wait_readable" => drop(scene.stream.wait_readable()),
+        "wait_writable" => drop(scene.stream.wait_writable()),
+        "connect" => drop(TcpStream::connect(scene.deaf.local_addr().unwrap())),
+        "serve_forever" => drop(scene.server.serve_forever()),
+        _ => panic!("no call {name:?}"),
+    }
+}
+
+/// Gives `f` a greenlet that catches each kill and goes on, until `f` is over.
+fn stubborn(f: impl FnOnce(&Greenlet<()>)) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&stop);
+    let _stop = OnDrop(|| stop.store(true, Ordering::SeqCst));
+    let started = Arc::new(Event::new());
+    let ready = Arc::clone(&started);
+    let greenlet = spawn(move || {
+        ready.set();
+        while !theirs.load(Ordering::SeqCst) {
+            drop(catch_unwind(|| sleep(Duration::from_millis(1))));
+        }
+    });
+    // Else a kill would end it before it has begun.
+    started.wait();
+    f(&greenlet);
+}
+
+/// Runs `call` on hub 0 and has it killed by `killer`, after `turns` turns of the scheduler.
+fn check_kill(name: &'static str, scene: &Arc<Scene>, killer: From, turns: usize) {
+    let unwound = Arc::new(AtomicUsize::new(0));
+    let started = Arc::new(Event::new());
+    let (count, ready, theirs) = (
+        Arc::clone(&unwound),
+        Arc::clone(&started),
+        Arc::clone(scene),
+    );
+    let victim = spawn_on(0, move || {
+        ready.set();
+        let _count = OnDrop(|| {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        call(name, &theirs);
+    });
+    started.wait();
+    let victim = killer.run(move || {
+        for _ in 0..turns {
+            sleep(Duration::from_micros(200));
+        }
+        victim.kill();
+        victim
+    });
+    assert!(victim.ready());
+    let error = victim.join().unwrap_err();
+    assert!(error.is_killed(), "{name}: {error}");
+    assert_eq!(unwound.load(Ordering::SeqCst), 1, "{name}");
+}
+
+#[test]
+fn kill_reaches_every_blocking_call() {
+    let _deadline = deadline_of(LIMIT);
+    for name in CALLS {
+        let scene = Arc::new(Scene::new());
+        for killer in EVERYWHERE {
+            for turns in [0, 1, 3] {
+                check_kill(name, &scene, killer, turns);
+            }
+        }
+        scene.end();
+    }
+}
+
+#[test]
+fn with_timeout_reaches_every_blocking_call() {
+    let _deadline = deadline_of(LIMIT);
+    for name in CALLS {
+        let scene = Arc::new(Scene::new());
+        for caller in EVERYWHERE {
+            for limit in [Duration::ZERO, Duration::from_micros(100), SHORT] {
+                let theirs = Arc::clone(&scene);
+                caller.run(move || {
+                    let start = Instant::now();
+                    let unwound = AtomicUsize::new(0);
+                    let result = with_timeout(limit, || {
+                        let _count = OnDrop(|| {
+                            unwound.fetch_add(1, Ordering::SeqCst);
+                        });
+                        call(name, &theirs);
+                    });
+                    assert!(result.is_err(), "{name}");
+                    assert!(start.elapsed() >= limit, "{name}");
+                    assert_eq!(unwound.load(Ordering::SeqCst), 1);
+                });
+            }
+        }
+        scene.end();
+    }
+}
+
+/// Whether the call says that its own time is up.
+fn timed_call(name: &str, scene: &Scene, limit: Duration) -> bool {
+    let out_of_time = |result: io::Result<()>| matches!(result, Err(error) if error.kind() == ErrorKind::TimedOut);
+    let mut stream = &scene.stream;
+    match name {
+        "join" => !scene.endless.join_timeout(limit),
+        "joinall" => !joinall([&*scene.endless], Some(limit)),
+        "kill" => {
+            let mut ended = true;
+            stubborn(|greenlet| ended = greenlet.kill_timeout(limit));
+            !ended
+        }
+        "killall" => {
+            let mut ended = true;
+            stubborn(|greenlet| ended = killall([greenlet], Some(limit)));
+            !ended
+        }
+        "event" => !scene.event.wait_timeout(limit),
+        "get" => scene.empty.get_timeout(limit).is_err(),
+        "put" => scene.full.put_timeout(1, limit).is_err(),
+        "acquire" => !scene.semaphore.acquire_timeout(limit),
+        "read" => out_of_time(stream.read(&mut [0]).map(drop)),
+        "write" => out_of_time(stream.write(&[0]).map(drop)),
+        "wait_readable" => out_of_time(stream.wait_readable()),
+        "wait_writable" => out_of_time(stream.wait_writable()),
+        "wait_readable_timeout" => out_of_time(stream.wait_readable_timeout(Some(limit))),
+        "wait_writable_timeout" => out_of_time(stream.wait_writable_timeout(Some(limit))),
+        "connect" => {
+            let address = scene.deaf.local_addr().unwrap();
+            out_of_time(TcpStream::connect_timeout(&address, limit).map(drop))
+        }
+        _ => panic!("no call {name:?}"),
+    }
+}
+
+#[test]
+fn every_call_with_a_time_out_of_its_own_keeps_it() {
+    let _deadline = deadline_of(LIMIT);
+    for name in [
+        "join",
+        "joinall",
+        "kill",
+        "killall",
+        "event",
+        "get",
+        "put",
+        "acquire",
+        "read",
+        "write",
+        "wait_readable",
+        "wait_writable",
+        "wait_readable_timeout",
+        "wait_writable_timeout",
+        "connect",
+    ] {
+        let scene = Arc::new(Scene::new());
+        scene.stream.set_read_timeout(Some(SHORT)).unwrap();
+        scene.stream.set_write_timeout(Some(SHORT)).unwrap();
+        for caller in EVERYWHERE {
+            let theirs = Arc::clone(&scene);
+            caller.run(move || {
+                let start = Instant::now();
+                assert!(timed_call(name, &theirs, SHORT), "{name}");
+                assert!(start.elapsed() >= SHORT, "{name}: {:?}", start.elapsed());
+                // Under an outer limit that is longer it is still its own; a shorter one goes before.
+                let own = with_timeout(LONG, || timed_call(name, &theirs, SHORT));
+                assert_eq!(own, Ok(true), "{name}");
+                let outer = with_timeout(Duration::ZERO, || timed_call(name, &theirs, SHORT));
+                assert!(outer.is_err(), "{name}");
+            });
+        }
+        scene.end();
+    }
+}
+
+/// A killed greenlet takes nobody else's wake-up along: of many that wait for one thing, only the killed ones end.
+#[test]
+fn kill_wakes_nobody_else() {
+    let _deadline = deadline_of(LIMIT);
+    for name in ["event", "get", "acquire", "join", "sleep"] {
+        let scene = Arc::new(Scene::new());
+        let ended = Arc::new(AtomicUsize::new(0));
+        let started = Arc::new(AtomicUsize::new(0));
+        let greenlets: Vec<_> = (0..20)
+            .map(|i| {
+                let (scene, ended) = (Arc::clone(&scene), Arc::clone(&ended));
+                let started = Arc::clone(&started);
+                spawn_on(crate::support::any_hub(i), move || {
+                    let _count = OnDrop(|| {
+                        ended.fetch_add(1, Ordering::SeqCst);
+                    });
+                    started.fetch_add(1, Ordering::SeqCst);
+                    call(name, &scene);
+                })
+            })
+            .collect();
+        eventually("all have started", || started.load(Ordering::SeqCst) == 20);
+        for victim in greenlets.iter().step_by(4) {
+            victim.kill();
+        }
+        sleep(SHORT);
+        assert_eq!(ended.load(Ordering::SeqCst), 5, "{name}");
+        assert!(killall(&greenlets, None));
+        assert_eq!(ended.load(Ordering::SeqCst), 20, "{name}");
+        scene.end();
+    }
+}
+
+/// Who catches every kill spins, but not at the cost of the others of its hub.
+#[test]
+fn greenlet_that_swallows_kills_does_not_stop_its_hub() {
+    let _deadline = deadline_of(LIMIT);
+    spawn_on(0, || {
+        stubborn(|greenlet| {
+            greenlet.kill_nowait();
+            for _ in 0..3 {
+                sleep(Duration::from_millis(2));
+            }
+        });
+    })
+    .join()
+    .unwrap();
+}
