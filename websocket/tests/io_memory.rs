@@ -47,7 +47,7 @@ fn used(server: &Server, large: &[u8]) -> impl Sized + use<> {
         peer.expect(TEXT, format!("{i}"));
         peer.expect(PONG, "p");
     }
-    let (first, second) = large.split_at(200_000);
+    let (first, second) = large.split_at(60_000);
     peer.write(
         [
             frame(false, BINARY, first),
@@ -66,7 +66,7 @@ fn used(server: &Server, large: &[u8]) -> impl Sized + use<> {
 #[test]
 fn idle_connection_owns_no_buffers() {
     let server = serve(echo);
-    let large = pattern(300_000);
+    let large = pattern(100_000);
     // Buffers of the hubs, kept for all.
     let mut kept: Vec<_> = (0..40).map(|_| used(&server, &large)).collect();
     let before = LIVE.load(Ordering::SeqCst);
