@@ -135,7 +135,7 @@ fn interrupt_closes_websockets_with_1001_and_exits_0() {
         let mut ws = server.websocket("/echo");
         ws.send(TEXT, b"open");
         ws.receive();
-        let _idle = server.connect();
+        let _idle = server.idle();
 
         let began = Instant::now();
         server.signal(signal);
@@ -329,6 +329,14 @@ impl Server {
         Response::parse(&bytes)
     }
 
+    /// A connection that has been served, and stays.
+    fn idle(&self) -> TcpStream {
+        let mut stream = self.connect();
+        write!(stream, "HEAD / HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).unwrap();
+        assert_eq!(Response::parse(&read_head(&mut stream)).status, 200);
+        stream
+    }
+
     fn websocket(&self, path: &str) -> WebSocket {
         let mut stream = self.connect();
         // Key and answer are those of RFC 6455, 1.3.
@@ -339,13 +347,7 @@ impl Server {
             self.address
         )
         .unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        let response = Response::parse(&head);
+        let response = Response::parse(&read_head(&mut stream));
         assert_eq!(response.status, 101);
         assert_eq!(
             response.header("sec-websocket-accept"),
@@ -410,6 +412,17 @@ impl Response {
     fn text(&self) -> &str {
         str::from_utf8(&self.body).unwrap()
     }
+}
+
+/// Reads up to the empty line, and nothing behind it.
+fn read_head(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    head
 }
 
 struct WebSocket {
