@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use greenwood::websocket::proto::{
-    Decoder, Event, FrameHeader, Limits, Message, OpCode, Role, Utf8Validator, apply_mask,
-    encode_frame,
+    Decoder, Event, FrameHeader, Limits, OpCode, Role, Utf8Validator, apply_mask, encode_frame,
 };
 use greenwood::wsgi::proto::{HeadParser, Limits as HttpLimits, ResponseContext, ResponseEncoder};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+
+/// A page of memory.
+const PAGE: usize = 4 * KIB;
 
 /// Turns printable ASCII into other ASCII, so that a text frame, which the decoder unmasks where it lies, is again a valid
 /// one for the next turn, and nothing needs to be restored while the clock runs.
@@ -24,7 +26,7 @@ const KEY: [u8; 4] = [1, 2, 3, 4];
 
 /// What a load generator sends.
 const SHORT_HEAD: &[u8] =
-    b"GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nUser-Agent: wrk/4.1.0\r\n\r\n";
+    b"GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:18000\r\nUser-Agent: wrk/4.1.0\r\n\r\n";
 
 /// What a browser sends to open a page.
 const BROWSER_HEAD: &[u8] = b"GET /articles/2026/green-threads?page=2&sort=newest HTTP/1.1\r\n\
@@ -79,14 +81,15 @@ fn frames(criterion: &mut Criterion) {
     for (kind, opcode) in [("text", OpCode::Text), ("binary", OpCode::Binary)] {
         let mut group = criterion.benchmark_group(format!("decode {kind}"));
         for size in [64, 16 * KIB] {
-            let mut frame = masked(opcode, size);
+            let mut input = Placed::new(masked(opcode, size), size);
+            let frame = input.bytes();
             let mut decoder = server_side();
             group.throughput(Throughput::Bytes(size as u64));
             group.bench_function(BenchmarkId::new("decode_message", human(size)), |bencher| {
-                bencher.iter(|| decoder.decode_message(black_box(&mut frame)));
+                bencher.iter(|| decoder.decode_message(black_box(&mut *frame)));
             });
             group.bench_function(BenchmarkId::new("decode", human(size)), |bencher| {
-                bencher.iter(|| decoder.decode(black_box(&mut frame)));
+                bencher.iter(|| decoder.decode(black_box(&mut *frame)));
             });
         }
         group.finish();
@@ -140,7 +143,7 @@ fn masks(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What the RFC says, in as many words. The compiler makes vectors of it as well as it may for any x86-64.
+/// What the RFC says, in as many words.
 #[inline(never)]
 fn mask_bytewise(bytes: &mut [u8], key: [u8; 4]) {
     for (i, byte) in bytes.iter_mut().enumerate() {
@@ -152,39 +155,65 @@ fn mask_bytewise(bytes: &mut [u8], key: [u8; 4]) {
 fn unmasking(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("unmask and copy");
     for size in [64, KIB, 16 * KIB, 48 * KIB, MIB] {
-        let mut frame = masked(OpCode::Binary, size);
+        let mut input = Placed::new(masked(OpCode::Binary, size), size);
+        let frame = input.bytes();
         let mut decoder = server_side();
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::new("in one pass", human(size)), |bencher| {
-            bencher.iter(|| match decoder.decode(black_box(&mut frame)) {
-                (_, Ok(Some(Event::Message(Message::Binary(bytes))))) => bytes,
-                other => panic!("not a message: {other:?}"),
+            bencher.iter(|| {
+                if let Some((_, message)) = decoder.decode_message(black_box(&mut *frame)) {
+                    return message;
+                }
+                match decoder.decode(black_box(&mut *frame)) {
+                    (_, Ok(Some(Event::Message(message)))) => message,
+                    other => panic!("not a message: {other:?}"),
+                }
             });
         });
         group.bench_function(
             BenchmarkId::new("in place, then copy", human(size)),
             |bencher| {
-                bencher.iter(|| match FrameHeader::parse(black_box(&frame)) {
-                    Ok(Some((
-                        FrameHeader {
-                            mask: Some(key), ..
-                        },
-                        used,
-                    ))) => {
+                bencher.iter(|| match FrameHeader::parse(black_box(&*frame)) {
+                    Ok(Some((header, used))) => {
                         let payload = &mut frame[used..];
-                        apply_mask(payload, key, 0);
+                        apply_mask(payload, header.mask.unwrap_or_default(), 0);
                         payload.to_vec()
                     }
-                    other => panic!("not a masked frame: {other:?}"),
+                    other => panic!("not a frame: {other:?}"),
                 });
             },
         );
         // The floor: no unmasking at all.
         group.bench_function(BenchmarkId::new("copy alone", human(size)), |bencher| {
-            bencher.iter(|| black_box(&frame)[frame.len() - size..].to_vec());
+            bencher.iter(|| black_box(&*frame)[frame.len() - size..].to_vec());
         });
     }
     group.finish();
+}
+
+/// A frame whose payload begins in the middle of a page.
+///
+/// Some processors (AMD's Zen 3 and 4) take twenty times as long for a `memcpy` of more than 2 KiB when the target lies a few bytes
+/// behind the source, modulo a page: glibc uses `rep movsb` there. An allocator likes to put long vectors at the same
+/// place in a page, and a payload behind its header and its own copy are then just so. Here that is not left to chance.
+struct Placed {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Placed {
+    fn new(frame: Vec<u8>, size: usize) -> Placed {
+        let mut buffer = vec![0; frame.len() + PAGE];
+        let payload = buffer.as_ptr() as usize + (frame.len() - size);
+        let start = (PAGE / 2).wrapping_sub(payload) % PAGE;
+        buffer[start..start + frame.len()].copy_from_slice(&frame);
+        buffer.truncate(start + frame.len());
+        Placed { buffer, start }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..]
+    }
 }
 
 fn utf8(criterion: &mut Criterion) {
