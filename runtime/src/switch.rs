@@ -270,6 +270,17 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
     Parked::Woken
 }
 
+/// Counts a call that might have waited and did not: now and then the others have their turn all the same.
+#[inline]
+pub(crate) fn share() {
+    if let Some(local) = hub::try_local()
+        && !local.may_run_on()
+        && may_wait()
+    {
+        pass(true);
+    }
+}
+
 /// Lets the other greenlets of the hub run; with `poll`, its I/O too, always.
 pub(crate) fn pass(poll: bool) {
     let Some(task) = current::get() else {

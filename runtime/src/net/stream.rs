@@ -311,8 +311,10 @@ impl TcpStream {
     }
 
     fn read_waiting(&self, mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        // One limit for the whole call, also when what made it ready is gone again.
+        let until = switch::deadline(self.read_timeout());
         loop {
-            self.wait_readable()?;
+            self.inner.socket.wait_until(Direction::Read, until)?;
             match read() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
@@ -321,11 +323,16 @@ impl TcpStream {
     }
 
     fn write_waiting(&self, mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        // A peer that takes everything at once is no reason to keep the hub for oneself.
+        switch::share();
+        let mut until = None;
         loop {
             switch::check();
             match write() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_writable()?;
+                    let until =
+                        *until.get_or_insert_with(|| switch::deadline(self.write_timeout()));
+                    self.inner.socket.wait_until(Direction::Write, until)?;
                 }
                 result => return result,
             }

@@ -7,14 +7,18 @@ mod support;
 
 mod config;
 mod event;
+mod fairness;
 mod greenlets;
 mod hooks;
 mod interrupts;
 mod kills;
 mod limits;
+mod memory;
+mod net;
 mod overflow;
 mod panics;
 mod pinning;
 mod queue;
 mod semaphore;
+mod server;
 mod timeouts;

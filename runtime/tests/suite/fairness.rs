@@ -1,0 +1,184 @@
+//! No greenlet keeps its hub for itself: I/O and timers get their turn.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use greenwood_runtime::net::{TcpListener, TcpStream};
+use greenwood_runtime::{
+    Builder, Event, Greenlet, Hub, Queue, Semaphore, idle, sleep, spawn_local,
+};
+
+use crate::support::{deadline, spawn_on};
+
+/// Runs `busy` for ever on each hub, until I/O and timers of the same hub have had their turns.
+fn check(busy: fn(&Arc<AtomicBool>) -> Vec<Greenlet<()>>) {
+    let _deadline = deadline();
+    for hub in 0..Hub::count() {
+        let over = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&over);
+        let running = spawn_on(hub, move || {
+            for greenlet in busy(&theirs) {
+                greenlet.join().unwrap();
+            }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = spawn_on(hub, move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 4];
+            for _ in 0..20 {
+                stream.read_exact(&mut buffer).unwrap();
+                stream.write_all(&buffer).unwrap();
+            }
+        });
+        let mut stream = TcpStream::connect(address).unwrap();
+        for _ in 0..20 {
+            stream.write_all(b"ping").unwrap();
+            stream.read_exact(&mut [0; 4]).unwrap();
+        }
+        served.join().unwrap();
+        let timed = spawn_on(hub, || {
+            for _ in 0..10 {
+                sleep(Duration::from_micros(200));
+            }
+        });
+        timed.join().unwrap();
+        let later = Builder::new()
+            .hub(hub)
+            .spawn_later(Duration::from_millis(1), || ());
+        later.unwrap().join().unwrap();
+        assert!(!running.ready());
+        over.store(true, Ordering::SeqCst);
+        running.join().unwrap();
+    }
+}
+
+/// Greenlets of the caller's hub that call `f` until `over`.
+fn loops(over: &Arc<AtomicBool>, count: usize, f: fn()) -> Vec<Greenlet<()>> {
+    (0..count)
+        .map(|_| {
+            let over = Arc::clone(over);
+            spawn_local(move || {
+                while !over.load(Ordering::SeqCst) {
+                    f();
+                }
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn sleeps_of_zero_do_not_starve_the_hub() {
+    check(|over| loops(over, 1, || sleep(Duration::ZERO)));
+    check(|over| loops(over, 50, || sleep(Duration::ZERO)));
+}
+
+#[test]
+fn idle_loops_do_not_starve_the_hub() {
+    check(|over| loops(over, 3, idle));
+}
+
+#[test]
+fn spawning_for_ever_does_not_starve_the_hub() {
+    check(|over| {
+        loops(over, 2, || {
+            spawn_local(|| ()).join().unwrap();
+        })
+    });
+    // Each starts the next, and ends.
+    fn chain(over: Arc<AtomicBool>, done: Arc<Event>) {
+        if over.load(Ordering::SeqCst) {
+            done.set();
+        } else {
+            spawn_local(move || chain(over, done));
+        }
+    }
+    check(|over| {
+        let done = Arc::new(Event::new());
+        chain(Arc::clone(over), Arc::clone(&done));
+        vec![spawn_local(move || assert!(done.wait()))]
+    });
+}
+
+#[test]
+fn ping_pong_does_not_starve_the_hub() {
+    check(|over| {
+        let (forth, back) = (Arc::new(Queue::new(1)), Arc::new(Queue::new(1)));
+        let mut greenlets = Vec::new();
+        for (from, to) in [(Arc::clone(&forth), Arc::clone(&back)), (back, forth)] {
+            let over = Arc::clone(over);
+            if greenlets.is_empty() {
+                to.put(0).unwrap();
+            }
+            greenlets.push(spawn_local(move || {
+                while !over.load(Ordering::SeqCst) {
+                    let item: u32 = from.get().unwrap();
+                    to.put(item.wrapping_add(1)).unwrap();
+                }
+                // The other one may wait for an answer.
+                to.put_nowait(0).ok();
+            }));
+        }
+        greenlets
+    });
+    check(|over| {
+        let turns = [Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(0))];
+        (0..2)
+            .map(|i| {
+                let (mine, other) = (Arc::clone(&turns[i]), Arc::clone(&turns[1 - i]));
+                let over = Arc::clone(over);
+                spawn_local(move || {
+                    while !over.load(Ordering::SeqCst) {
+                        assert!(mine.acquire());
+                        other.release();
+                    }
+                    other.release();
+                })
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn connection_that_is_always_ready_does_not_starve_the_hub() {
+    check(|over| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sends = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut receives, _) = listener.accept().unwrap();
+        // Fed by a thread, so that it is never empty for long.
+        let stop = Arc::clone(over);
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) && sends.write_all(&[0; 65_536]).is_ok() {}
+        });
+        let over = Arc::clone(over);
+        vec![spawn_local(move || {
+            let mut buffer = [0; 512];
+            while !over.load(Ordering::SeqCst) {
+                if receives.read(&mut buffer).unwrap() == 0 {
+                    return;
+                }
+            }
+        })]
+    });
+}
+
+#[test]
+fn connection_that_always_takes_does_not_starve_the_hub() {
+    check(|over| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sends = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut receives, _) = listener.accept().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            while matches!(receives.read(&mut buffer), Ok(1..)) {}
+        });
+        let over = Arc::clone(over);
+        vec![spawn_local(move || {
+            while !over.load(Ordering::SeqCst) {
+                sends.write_all(b"x").unwrap();
+            }
+        })]
+    });
+}
