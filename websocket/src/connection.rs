@@ -343,6 +343,11 @@ impl Connection {
             return Err(WebSocketError::Closed);
         }
         self.put(&mut output, opcode, payload);
+        if output.cut {
+            // By this very frame.
+            drop(output);
+            return self.end().map(drop);
+        }
         if output.outbox.len() <= self.config.high_water || output.drain.is_none() {
             return Ok(());
         }
@@ -430,14 +435,24 @@ impl Connection {
 
     /// Starts the greenlet that writes what waits, on the hub to which the descriptor belongs.
     fn start_drain(self: &Arc<Self>, output: &mut Output) {
-        let connection = Arc::clone(self);
+        let mut drain = Drain {
+            connection: Arc::clone(self),
+            from: runtime::Hub::current(),
+            begun: false,
+        };
         output.drain = Some(Arc::new(Flag::new()));
-        let writer = Builder::new()
-            .hub(self.home())
-            .spawn(move || connection.drain());
-        if let Err(error) = writer {
-            tracing::warn!("a websocket is cut: {error}");
-            self.cut_locked(output, Disconnect::TransportError);
+        let writer = Builder::new().hub(self.home()).spawn(move || {
+            drain.begun = true;
+            drain.connection.drain();
+        });
+        match writer {
+            // On the caller's own hub a refusal may come at once.
+            Ok(writer) if !writer.ready() => {}
+            Ok(_) => self.cut_locked(output, Disconnect::TransportError),
+            Err(error) => {
+                tracing::warn!("a websocket is cut: {error}");
+                self.cut_locked(output, Disconnect::TransportError);
+            }
         }
     }
 
@@ -576,6 +591,23 @@ enum Ended {
 impl From<WebSocketError> for Ended {
     fn from(error: WebSocketError) -> Ended {
         Ended::Error(error)
+    }
+}
+
+/// What the greenlet that writes owns. When there is no stack for it, it ends without having begun: nobody would write any more.
+struct Drain {
+    connection: Arc<Connection>,
+    /// The hub that started it.
+    from: Option<usize>,
+    begun: bool,
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        // Refused by its starter's own hub it is dropped under the lock, and the starter sees to it.
+        if !self.begun && runtime::Hub::current() != self.from {
+            self.connection.cut(Disconnect::TransportError);
+        }
     }
 }
 
