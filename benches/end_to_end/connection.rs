@@ -107,6 +107,7 @@ pub(crate) struct Connection {
     /// When the outstanding messages were due to be sent, as a ring.
     sent: Box<[Instant]>,
     oldest: usize,
+    finishing: bool,
 }
 
 impl Connection {
@@ -121,7 +122,18 @@ impl Connection {
             to_receive: script.echo_len * script.depth,
             sent: vec![Instant::now(); script.depth].into_boxed_slice(),
             oldest: 0,
+            finishing: false,
         })
+    }
+
+    /// From now on no more messages become due.
+    pub(crate) fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    /// Whether nothing is outstanding.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.to_receive == 0
     }
 
     /// Sends what is due, as far as the socket takes it.
@@ -164,8 +176,10 @@ impl Connection {
                 latencies.add(now - self.sent[self.oldest]);
                 self.sent[self.oldest] = now;
                 self.oldest = (self.oldest + 1) % script.depth;
-                self.to_send += script.frame_len;
-                self.to_receive += script.echo_len;
+                if !self.finishing {
+                    self.to_send += script.frame_len;
+                    self.to_receive += script.echo_len;
+                }
             }
             // A short read has emptied the socket, and what comes later is another edge.
             if n < buffer.len() {

@@ -13,8 +13,8 @@ use crate::report::{IdleSample, Sample};
 use crate::server::{Server, ServerCommand, pause};
 use crate::system::{self, Cores};
 
-/// What the server is given to put itself in order.
-const SETTLE: Duration = Duration::from_millis(500);
+/// What the server is given to put itself in order: one may give memory back only after a while.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Below this, the time of a process that does little can't be told from chance.
 const SHORTEST: Duration = Duration::from_secs(1);

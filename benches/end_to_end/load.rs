@@ -1,5 +1,6 @@
 //! The closed loop: one thread, edge-triggered epoll, frames prepared beforehand.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
@@ -19,6 +20,9 @@ const WARM_UP: Duration = Duration::from_millis(400);
 /// How long nothing may come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often the loop looks at the clock at least.
+const WATCH: Duration = Duration::from_secs(1);
+
 const READ_BUFFER: usize = 256 << 10;
 
 pub(crate) fn measure(server: &Server, case: &Echo, options: &Options) -> Result<Sample> {
@@ -35,6 +39,7 @@ pub(crate) fn measure(server: &Server, case: &Echo, options: &Options) -> Result
     let elapsed = began.elapsed();
     let server_cpu = server.cpu()?.since(server_before);
     let generator_cpu = Cpu::of(me)?.since(me_before);
+    run.finish(&mut Histogram::new())?;
     Ok(Sample::Echo(EchoSample::new(
         elapsed,
         &latencies,
@@ -81,19 +86,7 @@ impl<'a> Loop<'a> {
             if now >= end {
                 return Ok(());
             }
-            let timeout = (end - now).min(Duration::from_secs(1));
-            if let Err(error) = self.poll.poll(&mut self.events, Some(timeout))
-                && error.kind() != std::io::ErrorKind::Interrupted
-            {
-                return Err(error.into());
-            }
-            for event in &self.events {
-                let connection = &mut self.connections[event.token().0];
-                if event.is_readable() {
-                    connection.receive(self.script, &mut self.buffer, latencies)?;
-                }
-                connection.send(self.script)?;
-            }
+            self.turn((end - now).min(WATCH), latencies)?;
             if latencies.total() != seen {
                 seen = latencies.total();
                 last = now;
@@ -101,5 +94,36 @@ impl<'a> Loop<'a> {
                 return Err(format!("no echo within {PATIENCE:?}").into());
             }
         }
+    }
+
+    /// Sends nothing new, and takes the echoes that are outstanding: the next measurement is to find the server at rest.
+    fn finish(&mut self, latencies: &mut Histogram) -> Result<()> {
+        for connection in &mut self.connections {
+            connection.finish();
+        }
+        let began = Instant::now();
+        while !self.connections.iter().all(Connection::is_finished) {
+            if began.elapsed() > PATIENCE {
+                return Err(format!("the last echoes are missing after {PATIENCE:?}").into());
+            }
+            self.turn(WATCH, latencies)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for events, and does what they ask for.
+    fn turn(&mut self, timeout: Duration, latencies: &mut Histogram) -> Result<()> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for event in &self.events {
+            let connection = &mut self.connections[event.token().0];
+            if event.is_readable() {
+                connection.receive(self.script, &mut self.buffer, latencies)?;
+            }
+            connection.send(self.script)?;
+        }
+        Ok(())
     }
 }

@@ -58,13 +58,14 @@ fn example() -> Result<String> {
     let profile = this.ancestors().nth(2).ok_or("not built by cargo")?;
     let path: PathBuf = profile.join("examples").join(EXAMPLE);
     if let (Some(cargo), Some(target)) = (env::var_os("CARGO"), profile.parent()) {
-        let built = Command::new(cargo)
+        let built = Command::new(&cargo)
             .args(["build", "--quiet", "--release", "--example", EXAMPLE])
             .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
             .arg("--target-dir")
             .arg(target)
-            .status()?;
+            .status()
+            .map_err(|error| format!("{}: {error}", cargo.display()))?;
         if !built.success() {
             return Err(format!("the example {EXAMPLE} can't be built").into());
         }

@@ -3,17 +3,19 @@
 import sys
 
 from gevent.pywsgi import WSGIServer
+from geventwebsocket.exceptions import WebSocketError
 from geventwebsocket.handler import WebSocketHandler
 
 
 def echo(environ, start_response):
     ws = environ["wsgi.websocket"]
-    while True:
-        message = ws.receive()
-        if message is None:
-            return []
-        # Text comes as str, everything else as bytearray.
-        ws.send(message, binary=not isinstance(message, str))
+    try:
+        while (message := ws.receive()) is not None:
+            # Text comes as str, everything else as bytearray.
+            ws.send(message, binary=not isinstance(message, str))
+    except WebSocketError:
+        pass  # A client that goes away at once is no matter.
+    return []
 
 
 address = ("127.0.0.1", int(sys.argv[1]))
