@@ -21,9 +21,16 @@ pub fn encode_frame(
         !opcode.is_control() || fin && payload.len() <= MAX_CONTROL_PAYLOAD,
         "control frames are whole and short (RFC 6455, 5.5)"
     );
-    let (header, header_len) = frame_header(fin, opcode, payload.len(), mask);
-    out.reserve(header_len + payload.len());
-    out.extend_from_slice(&header[..header_len]);
+    let len = payload.len();
+    out.reserve(MAX_HEADER + len);
+    match mask {
+        // Most frames by far: the header is put with copies of a fixed size, which take no call.
+        None if len < 126 => out.extend_from_slice(&[u8::from(fin) << 7 | opcode as u8, len as u8]),
+        _ => {
+            let (header, header_len) = frame_header(fin, opcode, len, mask);
+            out.extend_from_slice(&header[..header_len]);
+        }
+    }
     let start = out.len();
     out.extend_from_slice(payload);
     if let Some(key) = mask {
