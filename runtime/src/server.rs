@@ -69,6 +69,8 @@ struct State {
     listener: Option<Arc<TcpListener>>,
     max_connections: Option<usize>,
     acceptor: Option<Greenlet<()>>,
+    /// The error that has ended accepting.
+    failure: Option<i32>,
 }
 
 impl StreamServer {
@@ -100,6 +102,7 @@ impl StreamServer {
                 listener: Some(Arc::new(listener)),
                 max_connections: None,
                 acceptor: None,
+                failure: None,
             }),
             connections: Mutex::default(),
             stopped: Event::new(),
@@ -150,14 +153,14 @@ impl StreamServer {
     /// When it has been stopped, or its greenlet can't be started.
     pub fn start(&self) -> io::Result<()> {
         let mut state = lock(&self.inner.state);
-        if state.acceptor.is_some() {
-            return Ok(());
-        }
         let Some(listener) = &state.listener else {
             return Err(io::Error::other(
                 "the server has been stopped: make a new one",
             ));
         };
+        if state.acceptor.is_some() {
+            return Ok(());
+        }
         let slots = Arc::new(Semaphore::new(
             state.max_connections.unwrap_or_else(allowed),
         ));
@@ -178,15 +181,20 @@ impl StreamServer {
         Ok(())
     }
 
-    /// Starts accepting and waits until the server is stopped, by another handle to it.
+    /// Starts accepting and waits until the server is stopped, by another handle to it. A kill or a time-out that ends the wait
+    /// [closes](StreamServer::close) the server.
     ///
     /// # Errors
     ///
-    /// As [`start`](StreamServer::start).
+    /// As [`start`](StreamServer::start); what the system said of a listener that can't accept.
     pub fn serve_forever(&self) -> io::Result<()> {
         self.start()?;
+        let _closed = CloseOnUnwind(self);
         self.inner.stopped.wait();
-        Ok(())
+        match lock(&self.inner.state).failure {
+            Some(code) => Err(io::Error::from_raw_os_error(code)),
+            None => Ok(()),
+        }
     }
 
     /// Stops: closes the listener, gives those who are being served `timeout` to finish, then kills them. gevent's default is 1 s.
@@ -280,21 +288,22 @@ impl Acceptor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     drop(slot);
                     in_a_row = 0;
-                    if let Err(error) = self.listener.wait() {
-                        drop(self.fail(&error));
-                        return;
+                    match self.listener.wait() {
+                        Ok(()) => {}
+                        Err(error) if net::is_exhaustion(&error) => self.pause(&error),
+                        Err(error) => return self.fail(&error),
                     }
                 }
                 Err(error) if net::is_exhaustion(&error) => {
                     drop(slot);
                     self.pause(&error);
                 }
-                Err(error) if is_fatal(&error) => {
-                    drop(self.fail(&error));
-                    return;
+                Err(error) if is_fatal(&error) => return self.fail(&error),
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    drop(slot);
+                    self.pause(&error);
                 }
-                // The connection has died in the backlog: accept(2) reports its error.
-                Err(_) => {}
             }
         }
     }
@@ -325,10 +334,26 @@ impl Acceptor {
         self.delay = (self.delay * 2).min(MAX_DELAY);
     }
 
-    fn fail(&self, error: &io::Error) -> Option<Arc<TcpListener>> {
+    fn fail(&self, error: &io::Error) {
         tracing::error!(address = %self.inner.address, "accepting ends: {error}");
+        let listener = {
+            let mut state = lock(&self.inner.state);
+            state.failure = Some(error.raw_os_error().unwrap_or(libc::EIO));
+            state.listener.take()
+        };
+        drop(listener);
         self.inner.stopped.set();
-        lock(&self.inner.state).listener.take()
+    }
+}
+
+/// Closes the server when the wait of `serve_forever` is ended by a kill or a time-out.
+struct CloseOnUnwind<'a>(&'a StreamServer);
+
+impl Drop for CloseOnUnwind<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close();
+        }
     }
 }
 
@@ -336,7 +361,25 @@ impl Acceptor {
 fn is_fatal(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK)
+        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP)
+    )
+}
+
+/// Whether a connection has died in the backlog: accept(2) reports its error, and the next one may be well.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENOPROTOOPT
+                | libc::ENONET
+        )
     )
 }
 

@@ -46,7 +46,8 @@ pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     };
     matches!(
         code,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+        // ENOSPC: fs.epoll.max_user_watches
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC)
     )
 }
 

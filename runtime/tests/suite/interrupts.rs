@@ -1,5 +1,6 @@
 //! Every blocking call can be ended by a kill, by `with_timeout` and by its own time-out, from wherever they come.
 
+use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read, Write};
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use greenwood_runtime::{
     with_timeout,
 };
 
-use crate::support::{EVERYWHERE, From, OnDrop, deadline_of, eventually, spawn_on, waiting};
+use crate::support::{EVERYWHERE, From, OnDrop, deadline_of, eventually, fill, spawn_on, waiting};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const LONG: Duration = Duration::from_secs(3_600);
@@ -32,7 +33,6 @@ struct Scene {
     /// Its backlog is full: connecting to it takes for ever.
     deaf: TcpListener,
     _waiting: Vec<socket2::Socket>,
-    server: StreamServer,
 }
 
 impl Scene {
@@ -41,7 +41,7 @@ impl Scene {
         let address = listener.local_addr().unwrap();
         let peer = TcpStream::connect(address).unwrap();
         let (stream, _) = listener.accept().unwrap();
-        while stream.try_write(&[0; 65_536]).is_ok() {}
+        fill(&stream);
         let deaf = TcpListener::bind_with_backlog("127.0.0.1:0", 0).unwrap();
         let waiting = (0..4)
             .map(|_| {
@@ -66,13 +66,11 @@ impl Scene {
             _peer: peer,
             deaf,
             _waiting: waiting,
-            server: StreamServer::new("127.0.0.1:0", |_, _| ()).unwrap(),
         }
     }
 
     fn end(&self) {
         self.endless.kill();
-        self.server.stop(Duration::ZERO);
         // Whoever was interrupted has left nothing behind that would take what comes now.
         assert_eq!(waiting(&self.event), 0);
         self.semaphore.release();
@@ -106,6 +104,28 @@ const CALLS: [&str; 18] = [
     "serve_forever",
 ];
 
+/// Writes on: the kernel may find room now and then, long after a socket was full.
+fn write_until_refused(mut stream: &TcpStream) -> io::Result<()> {
+    loop {
+        stream.write_all(&[0; 65_536])?;
+    }
+}
+
+fn wait_until_refused(
+    stream: &TcpStream,
+    wait: impl Fn(&TcpStream) -> io::Result<()>,
+) -> io::Result<()> {
+    loop {
+        wait(stream)?;
+        stream.try_write(&[0; 65_536]).ok();
+    }
+}
+
+/// A call that must not come back has done so.
+fn returned(result: impl Debug) {
+    panic!("it returned {result:?}");
+}
+
 fn call(name: &str, scene: &Scene) {
     match name {
         "sleep" => sleep(LONG),
@@ -120,16 +140,19 @@ fn call(name: &str, scene: &Scene) {
         "joinall" => assert!(joinall([&*scene.endless], None)),
         "killall" => stubborn(|greenlet| assert!(killall([greenlet], None))),
         "event" => assert!(scene.event.wait()),
-        "get" => drop(scene.empty.get()),
-        "put" => drop(scene.full.put(9)),
+        "get" => returned(scene.empty.get()),
+        "put" => returned(scene.full.put(9)),
         "acquire" => assert!(scene.semaphore.acquire()),
-        "accept" => drop(scene.listener.accept()),
-        "read" => drop((&scene.stream).read(&mut [0; 9])),
-        "write" => drop((&scene.stream).write(&[0; 9])),
-        "wait_readable" => drop(scene.stream.wait_readable()),
-        "wait_writable" => drop(scene.stream.wait_writable()),
-        "connect" => drop(TcpStream::connect(scene.deaf.local_addr().unwrap())),
-        "serve_forever" => drop(scene.server.serve_forever()),
+        "accept" => returned(scene.listener.accept()),
+        "read" => returned((&scene.stream).read(&mut [0; 9])),
+        "write" => returned(write_until_refused(&scene.stream)),
+        "wait_readable" => returned(scene.stream.wait_readable()),
+        "wait_writable" => returned(wait_until_refused(&scene.stream, TcpStream::wait_writable)),
+        "connect" => returned(TcpStream::connect(scene.deaf.local_addr().unwrap())),
+        "serve_forever" => {
+            let server = StreamServer::new("127.0.0.1:0", |_, _| ()).unwrap();
+            returned(server.serve_forever());
+        }
         _ => panic!("no call {name:?}"),
     }
 }
@@ -245,11 +268,13 @@ fn timed_call(name: &str, scene: &Scene, limit: Duration) -> bool {
         "put" => scene.full.put_timeout(1, limit).is_err(),
         "acquire" => !scene.semaphore.acquire_timeout(limit),
         "read" => out_of_time(stream.read(&mut [0]).map(drop)),
-        "write" => out_of_time(stream.write(&[0]).map(drop)),
+        "write" => out_of_time(write_until_refused(stream)),
         "wait_readable" => out_of_time(stream.wait_readable()),
-        "wait_writable" => out_of_time(stream.wait_writable()),
+        "wait_writable" => out_of_time(wait_until_refused(stream, TcpStream::wait_writable)),
         "wait_readable_timeout" => out_of_time(stream.wait_readable_timeout(Some(limit))),
-        "wait_writable_timeout" => out_of_time(stream.wait_writable_timeout(Some(limit))),
+        "wait_writable_timeout" => out_of_time(wait_until_refused(stream, |stream| {
+            stream.wait_writable_timeout(Some(limit))
+        })),
         "connect" => {
             let address = scene.deaf.local_addr().unwrap();
             out_of_time(TcpStream::connect_timeout(&address, limit).map(drop))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{Event, Greenlet, Hub, joinall, sleep, spawn, spawn_local, with_timeout};
 
-use crate::support::{EVERYWHERE, any_hub, deadline, deadline_of, eventually, spawn_on};
+use crate::support::{EVERYWHERE, any_hub, deadline, deadline_of, eventually, fill, spawn_on};
 
 const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(5);
@@ -233,7 +233,7 @@ fn reader_and_writer_that_wait_at_once_are_independent() {
     let _deadline = deadline();
     for round in 0..60 {
         let (here, there) = pair();
-        while here.try_write(&[0; 65_536]).is_ok() {}
+        fill(&here);
         let (for_reader, for_writer) = (here.clone(), here);
         let read = move || (&for_reader).read(&mut [0; 9]);
         let write = move || (&for_writer).write(b"x");
@@ -300,7 +300,7 @@ fn shutdown_wakes_who_reads_and_who_writes() {
     for waiter in EVERYWHERE {
         for closer in EVERYWHERE {
             let (here, _there) = pair();
-            while here.try_write(&[0; 65_536]).is_ok() {}
+            fill(&here);
             let (reads, writes, closes) = (here.clone(), here.clone(), here);
             let reader = waiter.start(move || (&reads).read(&mut [0]));
             let writer = waiter.start(move || (&writes).write(&[0]).map_err(|error| error.kind()));
@@ -345,7 +345,7 @@ fn reset_reaches_who_waits() {
         for full in [false, true] {
             let (here, there) = pair();
             if full {
-                while here.try_write(&[0; 65_536]).is_ok() {}
+                fill(&here);
             }
             let waiting = waiter.start(move || {
                 let result = if full {

@@ -1,10 +1,12 @@
 //! What the tests share: deadlines, child processes, and waiting for a condition.
 
 use std::fmt::Debug;
+use std::io::Write;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use greenwood_runtime::net::TcpStream;
 use greenwood_runtime::{Builder, Greenlet, Hub, sleep};
 
 /// The variable that tells a child process which part of its test it plays.
@@ -26,10 +28,12 @@ pub(crate) fn deadline_of(limit: Duration) -> Deadline {
     let (done, over) = channel::<()>();
     std::thread::spawn(move || {
         if over.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            eprintln!(
-                "test {test} hangs: it has taken {limit:?}; {} greenlets are alive",
+            let message = format!(
+                "test {test} hangs: it has taken {limit:?}; {} greenlets are alive\n",
                 Hub::greenlets()
             );
+            // Past the harness, which would keep it to itself.
+            std::io::stderr().write_all(message.as_bytes()).ok();
             std::process::abort();
         }
     });
@@ -140,6 +144,20 @@ pub(crate) fn count(primitive: &impl Debug, field: &str) -> usize {
     number[..digits.unwrap_or(number.len())]
         .parse()
         .unwrap_or_else(|_| panic!("no number behind {field} in {text}"))
+}
+
+/// Writes until nothing more fits: into the send buffer and the peer's receive buffer, which the kernel fills by and by.
+pub(crate) fn fill(stream: &TcpStream) {
+    let mut refused = 0;
+    while refused < 5 {
+        match stream.try_write(&[0; 65_536]) {
+            Ok(_) => refused = 0,
+            Err(_) => {
+                refused += 1;
+                sleep(Duration::from_millis(1));
+            }
+        }
+    }
 }
 
 /// How many descriptors the process has open.
