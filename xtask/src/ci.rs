@@ -64,6 +64,6 @@ pub(crate) fn tests_debug(steps: &mut Steps) -> Result<()> {
 }
 
 pub(crate) fn tests_release(steps: &mut Steps) -> Result<()> {
-    let mut tests = project::cargo("test --workspace --release")?;
+    let mut tests = project::cargo("test --workspace --profile release-test")?;
     steps.run("tests of the release", LIMIT, &mut tests)
 }
