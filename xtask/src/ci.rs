@@ -54,6 +54,12 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
         steps.run(&name, LIMIT, tests.env("GREENWOOD_HUBS", hubs))?;
     }
     tests_release(steps)?;
+    // Whole-program optimization moves code across switches of stacks: the runtime has to bear it.
+    steps.run(
+        "tests of the runtime, optimized as a whole",
+        LIMIT,
+        &mut project::cargo("test --package greenwood-runtime --release --lib --tests")?,
+    )?;
     interop::run(steps, None)
 }
 
