@@ -89,7 +89,7 @@ fn max_connections_bounds_and_resumes() {
             now.fetch_sub(1, Ordering::SeqCst);
         });
         stream.write_all(b"in").unwrap();
-        stream.read(&mut [0]).ok();
+        stream.read_exact(&mut [0]).ok();
     })
     .unwrap()
     .max_connections(3)
