@@ -220,11 +220,12 @@ impl Connection {
             }
             {
                 let who = if deadline.is_some() { CLOSER } else { RECEIVER };
-                let _receiving = Receiving::begin(self, who).map_err(Fault::Busy)?;
-                // Looked at after the place was taken: who ends the connection wakes who has it.
+                let receiving = Receiving::begin(self, who);
+                // Looked at after the place was taken: who ends the connection wakes who has it. And whoever has it, the end is everybody's.
                 if lock(&self.output).closing.is_finished() {
                     return Ok(None);
                 }
+                let _receiving = receiving.map_err(Fault::Busy)?;
                 self.wait_readable(deadline)?;
             }
             match self.read()? {
