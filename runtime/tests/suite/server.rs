@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +40,13 @@ fn check_echo(stream: &mut TcpStream) {
     let mut buffer = [0; 5];
     stream.read_exact(&mut buffer).unwrap();
     assert_eq!(&buffer, b"hello");
+}
+
+/// Of an address that no other test uses, which could have got the port meanwhile. Not always at once: a test that starts a child
+/// process has every descriptor open twice for a moment.
+#[track_caller]
+fn port_gets_free(address: SocketAddr) {
+    eventually("the port is free", || TcpListener::bind(address).is_ok());
 }
 
 #[test]
@@ -210,8 +218,7 @@ fn stop_lets_handlers_finish_and_kills_the_rest() {
         for mut client in clients {
             assert_eq!(client.read(&mut [0]).unwrap(), 0);
         }
-        let again = TcpListener::bind(server.local_addr()).unwrap();
-        drop(again);
+        port_gets_free(server.local_addr());
         let error = server.start().unwrap_err();
         assert!(error.to_string().contains("has been stopped"), "{error}");
         server.stop(Duration::ZERO);
@@ -282,8 +289,7 @@ fn start_and_stop_may_be_repeated_and_race() {
         parts.into_iter().for_each(|part| part());
         server.stop(Duration::ZERO);
         assert!(server.start().is_err());
-        // Of an address that no other test uses, which could have got the port meanwhile.
-        drop(TcpListener::bind(address).unwrap());
+        port_gets_free(address);
     }
     let server = echo_server();
     server.start().unwrap();
@@ -332,7 +338,7 @@ fn broken_listener_ends_accepting() {
     let _deadline = deadline();
     let plain = |kind| -> OwnedFd {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
-        let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
         socket.bind(&address.into()).unwrap();
         socket.into()
     };
@@ -355,15 +361,13 @@ fn kill_of_serve_forever_stops_accepting() {
     let mut stream = TcpStream::connect(address).unwrap();
     check_echo(&mut stream);
     serving.kill();
-    eventually("the port is free", || TcpListener::bind(address).is_ok());
+    port_gets_free(address);
     // Who is connected is served on, until the stop.
     check_echo(&mut stream);
     server.stop(Duration::ZERO);
     let limited = StreamServer::new("127.0.0.4:0", |_, _| ()).unwrap();
     assert!(with_timeout(Duration::from_millis(5), || limited.serve_forever()).is_err());
-    eventually("the port is free", || {
-        TcpListener::bind(limited.local_addr()).is_ok()
-    });
+    port_gets_free(limited.local_addr());
 }
 
 /// Everything at once, again and again: descriptors and live greenlets return to the start.
