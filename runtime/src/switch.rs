@@ -17,6 +17,9 @@ thread_local! {
     static THREAD_FRAME: Frame = Frame::default();
 }
 
+/// How often a thread that can't be woken looks for what it waits for.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Something to be done before the running greenlet switches away, for instance to send what was held
 /// back to go out in one piece. It must not block.
 pub trait BeforeSwitch: Send + Sync {
@@ -108,7 +111,7 @@ fn raise_without_wait(interrupt: Interrupt) -> ! {
 fn due() -> Option<Interrupt> {
     let (killed, timeout) = current::with(|task| match task {
         Some(task) => (task.is_killed(), earliest(&task.local().frame)),
-        None => (false, THREAD_FRAME.with(earliest)),
+        None => (false, earliest_of_thread()),
     });
     if killed {
         return Some(Interrupt::Kill);
@@ -133,7 +136,7 @@ fn earliest(frame: &Frame) -> Option<(u64, u64)> {
 pub(crate) fn sleeper() -> Sleeper {
     match current::get() {
         Some(task) => Sleeper::Greenlet(task),
-        None => Sleeper::Thread(THREAD.with(Arc::clone)),
+        None => Sleeper::Thread(THREAD.try_with(Arc::clone).unwrap_or_default()),
     }
 }
 
@@ -141,8 +144,14 @@ pub(crate) fn sleeper() -> Sleeper {
 pub(crate) fn with_frame<R>(f: impl FnOnce(&Frame) -> R) -> R {
     match current::get() {
         Some(task) => f(&task.local().frame),
+        // As a thread ends, its destructors find no frame any more: time-outs that they start never expire.
+        None if THREAD_FRAME.try_with(|_| ()).is_err() => f(&Frame::default()),
         None => THREAD_FRAME.with(f),
     }
+}
+
+fn earliest_of_thread() -> Option<(u64, u64)> {
+    THREAD_FRAME.try_with(earliest).unwrap_or_default()
 }
 
 /// The moment that is `timeout` from now; none for a wait without end.
@@ -191,18 +200,33 @@ pub(crate) fn park(deadline: Option<u64>) -> Parked {
     })
 }
 
-fn park_thread(deadline: Option<u64>) -> Parked {
+/// Before a thread blocks that runs no greenlet.
+///
+/// # Panics
+///
+/// If it is a hub's: code that was not expected to block, as a destructor, runs in the hub's own loop.
+pub(crate) fn check_thread() {
     assert_eq!(
         home::this_hub(),
         home::NO_HUB,
         "a blocking call in a hub's own loop: it would stop every greenlet of the hub"
     );
-    let timeout = THREAD_FRAME.with(earliest);
+}
+
+fn park_thread(deadline: Option<u64>) -> Parked {
+    check_thread();
+    let timeout = earliest_of_thread();
     let until = match (deadline, timeout) {
         (Some(deadline), Some((_, timeout))) => Some(deadline.min(timeout)),
         (deadline, timeout) => deadline.or(timeout.map(|(_, at)| at)),
     };
-    THREAD.with(|parker| parker.park(until));
+    if THREAD.try_with(|parker| parker.park(until)).is_err() {
+        // The thread ends, and one of its destructors waits: nobody can wake it, so it looks for itself.
+        let rest = until.map_or(LOOK, |until| {
+            LOOK.min(Duration::from_nanos(until.saturating_sub(now_ns())))
+        });
+        std::thread::park_timeout(rest);
+    }
     if let Some(until) = until
         && now_ns() >= until
     {
@@ -213,7 +237,7 @@ fn park_thread(deadline: Option<u64>) -> Parked {
 
 /// How long an OS thread may wait: until `until` or the first of its time-outs. Their expiry is noticed by [`check`].
 pub(crate) fn rest_of_thread(until: Option<u64>) -> Option<Duration> {
-    let timeout = THREAD_FRAME.with(earliest).map(|(_, at)| at);
+    let timeout = earliest_of_thread().map(|(_, at)| at);
     let until = match (until, timeout) {
         (Some(until), Some(timeout)) => until.min(timeout),
         (until, timeout) => until.or(timeout)?,

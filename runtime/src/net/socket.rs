@@ -291,6 +291,7 @@ impl Socket {
     }
 
     fn wait_as_thread(&self, direction: Direction, until: Option<u64>) -> io::Result<()> {
+        switch::check_thread();
         loop {
             let rest = switch::rest_of_thread(until);
             if fd::poll(self.fd.as_fd(), direction == Direction::Write, rest)? {

@@ -227,6 +227,16 @@ fn stack_that_the_memory_limit_forbids_is_one_refusal() {
         })
         .join()
         .unwrap();
+        // It is dropped by the hub itself, which does not wait for a peer.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ballast: Vec<_> = (0..8).map(|_| large()).collect();
+        let accepts = crate::support::OnDrop(move || drop(listener.accept()));
+        let refused = Builder::new().stack_size(1 << 30).spawn(move || {
+            let _accepts = &accepts;
+            sleep(Duration::MAX);
+        });
+        assert!(refused.unwrap().join_timeout(Duration::from_secs(30)));
+        assert!(greenwood_runtime::killall(&ballast, None));
         return check_life();
     }
     for hubs in [1, 2] {

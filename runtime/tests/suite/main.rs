@@ -21,4 +21,5 @@ mod pinning;
 mod queue;
 mod semaphore;
 mod server;
+mod threads;
 mod timeouts;
