@@ -79,7 +79,13 @@ pub(crate) fn duplicate_for(fd: BorrowedFd<'_>, hub: u32, hubs: usize) -> io::Re
     let mut wrong = Vec::new();
     loop {
         // SAFETY: takes no pointer; a descriptor that it returns is new and ours.
-        let number = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) })?;
+        let number = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) })
+            .map_err(|error| match error.raw_os_error() {
+            // From a number at the limit on, the system calls the number invalid. No other
+            // argument can be: the process is out of descriptors.
+            Some(libc::EINVAL) => io::Error::from_raw_os_error(libc::EMFILE),
+            _ => error,
+        })?;
         // SAFETY: as above.
         let duplicate = unsafe { OwnedFd::from_raw_fd(number) };
         if number as usize % hubs == hub as usize {

@@ -388,18 +388,23 @@ fn hubs_that_find_no_descriptors_say_so_and_start_later() {
     let _deadline = deadline_of(LIMIT);
     if case().is_some() {
         let mut ballast = Vec::new();
-        limit_descriptors(open_descriptors() + 12);
-        while let Ok(file) = std::fs::File::open("/dev/null") {
-            ballast.push(file);
-        }
-        for spare in [0, 1, 3, 6] {
-            ballast.truncate(ballast.len() - spare);
-            let error = Hub::config().hubs(4).start().unwrap_err();
-            assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
-            let source = std::error::Error::source(&error).unwrap();
-            assert!(source.to_string().contains("os error 24"), "{source}");
+        let open = open_descriptors();
+        // The last number that is left belongs to each of the four hubs once.
+        for limit in (open + 9..open + 13).rev() {
+            ballast.clear();
+            limit_descriptors(limit);
             while let Ok(file) = std::fs::File::open("/dev/null") {
                 ballast.push(file);
+            }
+            for spare in 0..8 {
+                ballast.truncate(ballast.len() - spare);
+                let error = Hub::config().hubs(4).start().unwrap_err();
+                assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
+                let source = std::error::Error::source(&error).unwrap();
+                assert!(source.to_string().contains("os error 24"), "{source}");
+                while let Ok(file) = std::fs::File::open("/dev/null") {
+                    ballast.push(file);
+                }
             }
         }
         drop(ballast);
