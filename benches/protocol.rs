@@ -20,8 +20,9 @@ const MIB: usize = 1 << 20;
 /// A page of memory.
 const PAGE: usize = 4 * KIB;
 
-/// Turns printable ASCII into other ASCII, so that a text frame, which the decoder unmasks where it lies, is again a valid
-/// one for the next turn, and nothing needs to be restored while the clock runs.
+/// Turns printable ASCII into other ASCII, so that a text frame, which the decoder unmasks where it
+/// lies, is again a valid one for the next turn, and nothing needs to be restored while the clock
+/// runs.
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
 /// What a load generator sends.
@@ -151,7 +152,8 @@ fn mask_bytewise(bytes: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// From a binary frame in a read buffer to a message of its own: in one pass, as the decoder does it, and in two.
+/// From a binary frame in a read buffer to a message of its own: in one pass, as the decoder does
+/// it, and in two.
 fn unmasking(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("unmask and copy");
     for size in [64, KIB, 16 * KIB, 48 * KIB, MIB] {
@@ -193,9 +195,10 @@ fn unmasking(criterion: &mut Criterion) {
 
 /// A frame whose payload begins in the middle of a page.
 ///
-/// Some processors (AMD's Zen 3 and 4) take twenty times as long for a `memcpy` of more than 2 KiB when the target lies a few bytes
-/// behind the source, modulo a page: glibc uses `rep movsb` there. An allocator likes to put long vectors at the same
-/// place in a page, and a payload behind its header and its own copy are then just so. Here that is not left to chance.
+/// Some processors (AMD's Zen 3 and 4) take twenty times as long for a `memcpy` of more than 2 KiB
+/// when the target lies a few bytes behind the source, modulo a page: glibc uses `rep movsb` there.
+/// An allocator likes to put long vectors at the same place in a page, and a payload behind its
+/// header and its own copy are then just so. Here that is not left to chance.
 struct Placed {
     buffer: Vec<u8>,
     start: usize,

@@ -1,7 +1,8 @@
 //! What the runtime's parts cost: spawning, switching, handing over, waiting for sockets.
 //!
-//! Everything measured runs inside greenlets, on two hubs. A result is the time of one operation as its name says, where a
-//! round trip is two hand-overs; with a thousand greenlets it is the time of a thousand operations, which the rate divides.
+//! Everything measured runs inside greenlets, on two hubs. A result is the time of one operation as
+//! its name says, where a round trip is two hand-overs; with a thousand greenlets it is the time of
+//! a thousand operations, which the rate divides.
 //!
 //! ```text
 //! cargo bench --bench runtime

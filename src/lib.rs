@@ -1,5 +1,5 @@
-//! gevent's stack in Rust: greenlets on pinned hubs, a WSGI-style HTTP server and WebSockets, in plain
-//! blocking code, with no `async`.
+//! gevent's stack in Rust: greenlets on pinned hubs, a WSGI-style HTTP server and WebSockets, in
+//! plain blocking code, with no `async`.
 //!
 //! | the Python stack | here |
 //! | --- | --- |

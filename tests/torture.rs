@@ -1,8 +1,10 @@
-//! 10,000 connections are open and echo, while 1,000 more connect and vanish without a close, and 1,000 send garbage. No connection of the first
-//! group loses a message; afterwards the server's greenlets and descriptors are back where they started.
+//! 10,000 connections are open and echo, while 1,000 more connect and vanish without a close, and
+//! 1,000 send garbage. No connection of the first group loses a message; afterwards the server's
+//! greenlets and descriptors are back where they started.
 //!
-//! Three processes, each this test binary: the one that the harness starts raises the limit on descriptors, the clients run in its child, and the server in
-//! theirs. The server tells what it has over its standard output.
+//! Three processes, each this test binary: the one that the harness starts raises the limit on
+//! descriptors, the clients run in its child, and the server in theirs. The server tells what it
+//! has over its standard output.
 #![expect(
     clippy::disallowed_types,
     reason = "the clients are the foreign side, on plain threads"
@@ -85,7 +87,8 @@ fn echo(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body
     Ok(Body::empty())
 }
 
-/// Serves; answers each line of the input with the numbers of greenlets and descriptors, and stops at its end.
+/// Serves; answers each line of the input with the numbers of greenlets and descriptors, and stops
+/// at its end.
 fn server() {
     let server = WsgiServer::new("0.0.0.0:0", echo)
         .handler(WebSocketHandler::new())
@@ -257,7 +260,8 @@ fn settled(server: &mut Server, bound: (usize, usize)) -> (usize, usize) {
     }
 }
 
-/// Opens the connections, echoes over all of them again and again until all is over, and closes them. How many echoes came.
+/// Opens the connections, echoes over all of them again and again until all is over, and closes
+/// them. How many echoes came.
 fn echo_all(
     numbers: impl Iterator<Item = usize>,
     port: u16,

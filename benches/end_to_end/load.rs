@@ -96,7 +96,8 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Sends nothing new, and takes the echoes that are outstanding: the next measurement is to find the server at rest.
+    /// Sends nothing new, and takes the echoes that are outstanding: the next measurement is to
+    /// find the server at rest.
     fn finish(&mut self, latencies: &mut Histogram) -> Result<()> {
         for connection in &mut self.connections {
             connection.finish();

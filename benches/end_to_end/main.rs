@@ -27,16 +27,20 @@
 //!
 //! # How it measures
 //!
-//! The servers run all the while, and in each round each is measured in turn; the order rotates. They are bound to one core and the generator to
-//! another. The generator is a closed loop: each connection has as many messages outstanding as the case says, and sends the next one when an
+//! The servers run all the while, and in each round each is measured in turn; the order rotates.
+//! They are bound to one core and the generator to another. The generator is a closed loop: each
+//! connection has as many messages outstanding as the case says, and sends the next one when an
 //! echo has come back whole. All bytes of all echoes are compared with what was sent.
 //!
-//! Given are medians over the rounds; a ratio is the median of the rounds' own ratios to the first peer. Of the columns, *CPU* is the server's processor
-//! time per message, system calls included, and depends least on the generator and on what else runs. *load* is how
-//! busy the generator was: near 100 % it was the bottleneck, and messages per second say little. *waited* is how long the two had to wait for
-//! their cores because of others: over a few percent, measure again. Latencies are those under this full load.
+//! Given are medians over the rounds; a ratio is the median of the rounds' own ratios to the first
+//! peer. Of the columns, *CPU* is the server's processor time per message, system calls included,
+//! and depends least on the generator and on what else runs. *load* is how busy the generator was:
+//! near 100 % it was the bottleneck, and messages per second say little. *waited* is how long the
+//! two had to wait for their cores because of others: over a few percent, measure again. Latencies
+//! are those under this full load.
 //!
-//! `idle` takes a fresh server each time, which has served one connection before. Memory of the kernel (socket buffers) is not counted.
+//! `idle` takes a fresh server each time, which has served one connection before. Memory of the
+//! kernel (socket buffers) is not counted.
 #![forbid(unsafe_code)]
 
 mod case;

@@ -7,13 +7,15 @@ use crate::sys::home::{NO_HUB, this_hub};
 use crate::sys::{limits as system, stack};
 use crate::{hub, limits};
 
-/// The smallest stack in bytes: 16 KiB, enough for a greenlet that formats and panics without a backtrace.
+/// The smallest stack in bytes: 16 KiB, enough for a greenlet that formats and panics without a
+/// backtrace.
 pub const MIN_STACK_SIZE: usize = 16 * 1024;
 
 /// The stack size of a greenlet that asks for no other: 256 KiB.
 ///
-/// Only pages that are touched take memory. It holds serde_json at its recursion limit (42 KiB), a deflate
-/// encoder (67 KiB) and a TLS handshake, also in debug builds, whose frames are several times larger.
+/// Only pages that are touched take memory. It holds serde_json at its recursion limit (42 KiB), a
+/// deflate encoder (67 KiB) and a TLS handshake, also in debug builds, whose frames are several
+/// times larger.
 pub const DEFAULT_STACK_SIZE: usize = 256 * 1024;
 
 const MAX_STACK_SIZE: usize = 1 << 30;
@@ -37,9 +39,9 @@ pub(crate) struct Asked {
 
 /// The hubs of the process: gevent's hub, one per worker thread.
 ///
-/// They start with the first greenlet. Settings come from [`Hub::config`], else from the environment
-/// (`GREENWOOD_HUBS`, `GREENWOOD_STACK_SIZE` in bytes), else there is one hub per available core and a stack of
-/// [`DEFAULT_STACK_SIZE`].
+/// They start with the first greenlet. Settings come from [`Hub::config`], else from the
+/// environment (`GREENWOOD_HUBS`, `GREENWOOD_STACK_SIZE` in bytes), else there is one hub per
+/// available core and a stack of [`DEFAULT_STACK_SIZE`].
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Hub;
@@ -128,14 +130,16 @@ impl fmt::Debug for HubConfig {
 }
 
 impl HubConfig {
-    /// How many hubs, each with a thread: 1 to 128. Default: `GREENWOOD_HUBS`, else the number of available cores.
+    /// How many hubs, each with a thread: 1 to 128. Default: `GREENWOOD_HUBS`, else the number of
+    /// available cores.
     pub fn hubs(mut self, hubs: usize) -> Self {
         self.asked.hubs = Some(hubs);
         self
     }
 
-    /// The stack size of greenlets in bytes, rounded up to whole pages: [`MIN_STACK_SIZE`] to 1 GiB. Default:
-    /// `GREENWOOD_STACK_SIZE`, else [`DEFAULT_STACK_SIZE`]. Raise it when a greenlet overflows its stack.
+    /// The stack size of greenlets in bytes, rounded up to whole pages: [`MIN_STACK_SIZE`] to 1
+    /// GiB. Default: `GREENWOOD_STACK_SIZE`, else [`DEFAULT_STACK_SIZE`]. Raise it when a
+    /// greenlet overflows its stack.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.asked.stack_size = Some(bytes);
         self

@@ -64,12 +64,14 @@ impl Event {
         lock(&self.state).set
     }
 
-    /// Waits until the flag is set; at once if it is. False only in a greenlet that unwinds and would have to wait.
+    /// Waits until the flag is set; at once if it is. False only in a greenlet that unwinds and
+    /// would have to wait.
     pub fn wait(&self) -> bool {
         self.wait_until(None)
     }
 
-    /// Waits until the flag is set, no longer than `timeout`. True if it was set at least once while waiting.
+    /// Waits until the flag is set, no longer than `timeout`. True if it was set at least once
+    /// while waiting.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_until(switch::deadline(Some(timeout)))
     }

@@ -19,12 +19,14 @@ use crate::waiter::{Stop, Waiter};
 
 /// Starts a greenlet that runs `f`: gevent's `spawn`.
 ///
-/// It never runs inline: its turn comes when the caller blocks. Called from a greenlet, the new one belongs to the same hub;
-/// called from another thread, the hubs take turns. [`Builder`] chooses otherwise, and gives a name.
+/// It never runs inline: its turn comes when the caller blocks. Called from a greenlet, the new one
+/// belongs to the same hub; called from another thread, the hubs take turns. [`Builder`] chooses
+/// otherwise, and gives a name.
 ///
 /// # Panics
 ///
-/// If it can't be started, with the text of the [`SpawnError`]. [`Builder::spawn`] returns it instead.
+/// If it can't be started, with the text of the [`SpawnError`]. [`Builder::spawn`] returns it
+/// instead.
 ///
 /// ```
 /// let greenlet = greenwood_runtime::spawn(|| 6 * 7);
@@ -42,7 +44,8 @@ where
     }
 }
 
-/// Starts a greenlet on the caller's own hub; `f` and its result need not be `Send`, as a greenlet never changes its thread.
+/// Starts a greenlet on the caller's own hub; `f` and its result need not be `Send`, as a greenlet
+/// never changes its thread.
 ///
 /// # Panics
 ///
@@ -117,14 +120,17 @@ impl Builder {
         self
     }
 
-    /// Its stack size in bytes, rounded up to whole pages; default: [`Hub::limits`](crate::Hub::limits)'s `stack_size`. Only touched pages take memory,
-    /// but a stack of another size than the default is not kept for the next greenlet, so starting costs about 20 µs more.
+    /// Its stack size in bytes, rounded up to whole pages; default:
+    /// [`Hub::limits`](crate::Hub::limits)'s `stack_size`. Only touched pages take memory,
+    /// but a stack of another size than the default is not kept for the next greenlet, so starting
+    /// costs about 20 µs more.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// Its hub, 0 to [`Hub::count`](crate::Hub::count) - 1. Default: the caller's own; from a plain thread the hubs take turns.
+    /// Its hub, 0 to [`Hub::count`](crate::Hub::count) - 1. Default: the caller's own; from a plain
+    /// thread the hubs take turns.
     pub fn hub(mut self, hub: usize) -> Builder {
         self.hub = Some(hub);
         self
@@ -267,7 +273,8 @@ where
             }
         };
         *lock(&outcome.0) = Some(result);
-        // Nobody may be left to take the result, which then ends here: inside the greenlet, and caught.
+        // Nobody may be left to take the result, which then ends here: inside the greenlet, and
+        // caught.
         drop_caught(outcome);
     }
 }
@@ -294,16 +301,17 @@ impl<T> Greenlet<T> {
         result.expect("the result is in place before the end, and `join` takes the only handle")
     }
 
-    /// Waits for its end, but no longer than `timeout`; whether it has ended. Then [`join`](Greenlet::join)
-    /// returns at once.
+    /// Waits for its end, but no longer than `timeout`; whether it has ended. Then
+    /// [`join`](Greenlet::join) returns at once.
     pub fn join_timeout(&self, timeout: Duration) -> bool {
         await_end(&self.task, switch::deadline(Some(timeout)))
     }
 
     /// Kills it and waits for its end: gevent's `kill`.
     ///
-    /// It unwinds from the call in which it blocks, or the next that it makes; destructors run. One that has not started never
-    /// runs. Killing what has ended does nothing; killing oneself unwinds at once.
+    /// It unwinds from the call in which it blocks, or the next that it makes; destructors run. One
+    /// that has not started never runs. Killing what has ended does nothing; killing oneself
+    /// unwinds at once.
     pub fn kill(&self) {
         self.kill_nowait();
         await_end(&self.task, None);
@@ -403,8 +411,8 @@ pub fn joinall<'a, T: 'a>(
     all
 }
 
-/// Kills all at once, then waits until all have ended, no longer than `timeout` (none: without end);
-/// whether all have. gevent's `killall`.
+/// Kills all at once, then waits until all have ended, no longer than `timeout` (none: without
+/// end); whether all have. gevent's `killall`.
 pub fn killall<'a, T: 'a>(
     greenlets: impl IntoIterator<Item = &'a Greenlet<T>>,
     timeout: Option<Duration>,
@@ -498,7 +506,8 @@ pub fn sleep(duration: Duration) {
     }
 }
 
-/// Lets every other greenlet of the hub that can run do so, and the hub look after its I/O: gevent's `idle`.
+/// Lets every other greenlet of the hub that can run do so, and the hub look after its I/O:
+/// gevent's `idle`.
 ///
 /// On a plain thread it yields the thread.
 pub fn idle() {
@@ -508,9 +517,11 @@ pub fn idle() {
     }
 }
 
-/// Gives the untouched part of the calling greenlet's stack back to the system, to be called before a long wait; a few µs.
+/// Gives the untouched part of the calling greenlet's stack back to the system, to be called before
+/// a long wait; a few µs.
 ///
-/// A parked greenlet then takes about one page (4 KiB) and its own data. Does nothing on a plain thread.
+/// A parked greenlet then takes about one page (4 KiB) and its own data. Does nothing on a plain
+/// thread.
 pub fn trim_stack() {
     if this_hub() != NO_HUB {
         current::with(|task| {

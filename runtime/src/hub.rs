@@ -1,8 +1,8 @@
 //! Hubs: one per worker thread. A greenlet belongs to one hub for life.
 //!
-//! A hub has an *inbox* by which other hubs and threads reach it (wake this, start that, kill this), and
-//! its own timers. Two greenlets of the hub serve them: each waits for a descriptor whose number
-//! is congruent to the hub, which is what makes `may` run it on the hub's thread.
+//! A hub has an *inbox* by which other hubs and threads reach it (wake this, start that, kill
+//! this), and its own timers. Two greenlets of the hub serve them: each waits for a descriptor
+//! whose number is congruent to the hub, which is what makes `may` run it on the hub's thread.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -23,8 +23,9 @@ use crate::task::{Task, lock};
 use crate::timer::{Entry, Timers};
 use crate::{panics, switch};
 
-/// How many wakes a hub makes, and how many times a greenlet goes on without a switch, before the hub looks
-/// after its descriptors: two greenlets that wake each other for ever must not stop all I/O.
+/// How many wakes a hub makes, and how many times a greenlet goes on without a switch, before the
+/// hub looks after its descriptors: two greenlets that wake each other for ever must not stop all
+/// I/O.
 const RUNS_PER_POLL: u32 = 128;
 
 /// How many coroutines a hub keeps for the next greenlets, each with its stack.
@@ -37,7 +38,8 @@ pub(crate) enum Go {
     Refused(SpawnError),
 }
 
-/// The body of a greenlet: runs the closure, or only records why not. Catches what the closure panics with.
+/// The body of a greenlet: runs the closure, or only records why not. Catches what the closure
+/// panics with.
 pub(crate) struct Job {
     pub(crate) run: Box<dyn FnOnce(Go)>,
     /// A stack size of its own, in bytes.
@@ -148,7 +150,8 @@ pub(crate) fn start(asked: Asked) -> Result<&'static Runtime, StartError> {
         return Ok(runtime);
     }
     let settings = config::settle(asked)?;
-    // Before may starts, which can't be done twice: after a failure here the hubs can still be started later.
+    // Before may starts, which can't be done twice: after a failure here the hubs can still be
+    // started later.
     let descriptors = open(settings.hubs).map_err(StartError::Descriptors)?;
     overflow::remember();
     coroutine::configure(settings.hubs, words(settings.stack_size));
@@ -227,7 +230,8 @@ fn launch(
         }
         home::become_hub(id);
         altstack::ensure();
-        // Here, on top of generator's hook, which the first coroutine has installed, and on a thread that does not panic.
+        // Here, on top of generator's hook, which the first coroutine has installed, and on a
+        // thread that does not panic.
         panics::install_hook();
         let local: &'static HubLocal = Box::leak(Box::new(HubLocal {
             id,
@@ -347,7 +351,8 @@ impl Runtime {
         self.hubs.len()
     }
 
-    /// The hub for a greenlet that names none: the caller's own, or from a plain thread each in turn.
+    /// The hub for a greenlet that names none: the caller's own, or from a plain thread each in
+    /// turn.
     pub(crate) fn pick(&self) -> u32 {
         match this_hub() {
             home::NO_HUB => (self.next.fetch_add(1, Ordering::Relaxed) % self.hubs.len()) as u32,

@@ -1,11 +1,13 @@
 //! Green threads with gevent's names: greenlets on pinned hubs, in plain blocking code.
 //!
-//! A greenlet is a stackful coroutine. It belongs to one *hub*, an OS thread, for life: it never changes its thread, so thread-locals, `Rc` and
-//! ordinary crates behave in a greenlet as they do in a thread, and [`spawn`] is a safe function. Calls of this crate that block put the
-//! greenlet aside and let others run; everything else that blocks (`std::thread::sleep`, files, a `std` lock that another greenlet
-//! of the hub holds) stops the whole hub.
+//! A greenlet is a stackful coroutine. It belongs to one *hub*, an OS thread, for life: it never
+//! changes its thread, so thread-locals, `Rc` and ordinary crates behave in a greenlet as they do
+//! in a thread, and [`spawn`] is a safe function. Calls of this crate that block put the
+//! greenlet aside and let others run; everything else that blocks (`std::thread::sleep`, files, a
+//! `std` lock that another greenlet of the hub holds) stops the whole hub.
 //!
-//! Everything here works from plain OS threads too: `main` may join a greenlet, wait for an event or serve for ever.
+//! Everything here works from plain OS threads too: `main` may join a greenlet, wait for an event
+//! or serve for ever.
 //!
 //! ```
 //! use greenwood_runtime::{sleep, spawn};
@@ -25,14 +27,16 @@
 //!
 //! # Kills and time-outs
 //!
-//! A [kill](Greenlet::kill) and a [time-out](with_timeout) reach a greenlet in whatever call of this crate it blocks. They unwind it, so destructors
-//! run. Nothing is lost by it: what was handed over at that moment is delivered, and the kill is raised by the next blocking call. While a
+//! A [kill](Greenlet::kill) and a [time-out](with_timeout) reach a greenlet in whatever call of
+//! this crate it blocks. They unwind it, so destructors run. Nothing is lost by it: what was handed
+//! over at that moment is delivered, and the kill is raised by the next blocking call. While a
 //! greenlet unwinds, its blocking calls do not wait: they act as with a time-out of zero.
 //!
 //! # Limits
 //!
-//! Every greenlet has a stack ([`DEFAULT_STACK_SIZE`]), of which only touched pages take memory. Overflowing it ends the
-//! process with a message that names the greenlet. How many may live is read from the system ([`Hub::limits`]); a spawn beyond is refused.
+//! Every greenlet has a stack ([`DEFAULT_STACK_SIZE`]), of which only touched pages take memory.
+//! Overflowing it ends the process with a message that names the greenlet. How many may live is
+//! read from the system ([`Hub::limits`]); a spawn beyond is refused.
 
 #[cfg(panic = "abort")]
 compile_error!("greenwood needs panic = \"unwind\": kills and time-outs unwind greenlets");

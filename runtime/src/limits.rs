@@ -86,8 +86,8 @@ impl Drop for Stack {
     }
 }
 
-/// Counts the process's mappings. Others use them too, so the estimate is made anew each time that half of what was
-/// left has been used: a few times on the way to the limit.
+/// Counts the process's mappings. Others use them too, so the estimate is made anew each time that
+/// half of what was left has been used: a few times on the way to the limit.
 pub(crate) fn recount() {
     // Many a greenlet that lives has no stack yet: what is mapped is what counts.
     let stacks = STACKS.load(Ordering::Relaxed);

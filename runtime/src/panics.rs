@@ -32,7 +32,8 @@ pub(crate) fn install_hook() {
             }
             current::with(|task| {
                 if let Some(task) = task {
-                    // Not `eprintln!`, which panics when stderr is broken, and that in here would end the process.
+                    // Not `eprintln!`, which panics when stderr is broken, and that in here would
+                    // end the process.
                     let line = format!("greenlet '{}' (id {}) panicked:\n", task.name(), task.id());
                     std::io::stderr().write_all(line.as_bytes()).ok();
                 }
@@ -44,8 +45,8 @@ pub(crate) fn install_hook() {
 
 /// Whether a payload caught by `catch_unwind` is a kill or a time-out of the runtime on its way up.
 ///
-/// Code that catches panics must pass such a payload on with [`std::panic::resume_unwind`]. If it does not, a kill is
-/// raised again by the greenlet's next blocking call.
+/// Code that catches panics must pass such a payload on with [`std::panic::resume_unwind`]. If it
+/// does not, a kill is raised again by the greenlet's next blocking call.
 ///
 /// ```
 /// # fn work() {}
@@ -62,7 +63,8 @@ pub fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
     payload.is::<GreenletExit>() || payload.is::<TimeoutExpired>()
 }
 
-/// Drops what is a user's. Its destructor may panic, as may that of the payload: none of it goes further.
+/// Drops what is a user's. Its destructor may panic, as may that of the payload: none of it goes
+/// further.
 pub(crate) fn drop_caught<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
         && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))

@@ -11,8 +11,9 @@ use crate::waiter::{Node, Stop, WaitList, Waiter};
 
 /// A first-in, first-out queue between greenlets and threads, bounded or not: gevent's `Queue`.
 ///
-/// Strictly fair: items go to those who wait in the order in which they came. An item is handed to one taker: one that is killed
-/// or runs out of time at that moment either has it or leaves it in the queue.
+/// Strictly fair: items go to those who wait in the order in which they came. An item is handed to
+/// one taker: one that is killed or runs out of time at that moment either has it or leaves it in
+/// the queue.
 ///
 /// ```
 /// use greenwood_runtime::{spawn, Queue};
@@ -269,7 +270,8 @@ impl<T> Queue<T> {
         };
         match hand.waiter.wait(deadline) {
             Ok(()) => {
-                // Through the queue's lock: who hands over holds it from the item to the notification.
+                // Through the queue's lock: who hands over holds it from the item to the
+                // notification.
                 let _state = lock(&self.state);
                 let item = lock(&hand.item).take();
                 Ok(item.expect("comes with the notification"))

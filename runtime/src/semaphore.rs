@@ -38,7 +38,8 @@ impl Semaphore {
         }
     }
 
-    /// Takes a permit, waiting for one if need be. False only in a greenlet that unwinds and would have to wait.
+    /// Takes a permit, waiting for one if need be. False only in a greenlet that unwinds and would
+    /// have to wait.
     #[must_use = "without a permit nothing may be released"]
     pub fn acquire(&self) -> bool {
         self.acquire_until(None)
@@ -64,7 +65,8 @@ impl Semaphore {
     /// Gives a permit back, or adds one: it may exceed the number at the start, as in gevent.
     pub fn release(&self) {
         let mut state = lock(&self.state);
-        // Handed over directly: whoever comes now can't overtake. Who gave up at this moment is passed over.
+        // Handed over directly: whoever comes now can't overtake. Who gave up at this moment is
+        // passed over.
         if !state.waiters.notify_one() {
             state.permits += 1;
         }

@@ -20,16 +20,20 @@ use crate::{hub, limits, sleep, switch};
 const MIN_DELAY: Duration = Duration::from_millis(10);
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// How many connections are taken before the hub's other greenlets get their turn: gevent's `max_accept`.
+/// How many connections are taken before the hub's other greenlets get their turn: gevent's
+/// `max_accept`.
 const MAX_ACCEPT: usize = 100;
 
-/// Descriptors left for everything that is no connection, when the number of connections is not set.
+/// Descriptors left for everything that is no connection, when the number of connections is not
+/// set.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// Accepts connections and runs a handler for each in a greenlet of its own: gevent's `StreamServer`.
+/// Accepts connections and runs a handler for each in a greenlet of its own: gevent's
+/// `StreamServer`.
 ///
-/// Connections go to the hubs by their descriptors' numbers, which are given out in turn. A handler that panics ends its connection only. When descriptors
-/// or memory run out, accepting pauses (10 ms, doubled up to 1 s) and goes on; nobody who is connected notices.
+/// Connections go to the hubs by their descriptors' numbers, which are given out in turn. A handler
+/// that panics ends its connection only. When descriptors or memory run out, accepting pauses (10
+/// ms, doubled up to 1 s) and goes on; nobody who is connected notices.
 ///
 /// A clone is a second handle to the same server, to stop it from elsewhere.
 ///
@@ -112,8 +116,8 @@ impl StreamServer {
         })
     }
 
-    /// The most connections at a time: further ones wait in the backlog. Default: what descriptors and greenlets allow
-    /// ([`Hub::limits`](crate::Hub::limits)), less 64 descriptors.
+    /// The most connections at a time: further ones wait in the backlog. Default: what descriptors
+    /// and greenlets allow ([`Hub::limits`](crate::Hub::limits)), less 64 descriptors.
     ///
     /// # Panics
     ///
@@ -127,7 +131,8 @@ impl StreamServer {
         self
     }
 
-    /// How many connections the system holds before they are accepted. Default: 128; capped by `net.core.somaxconn`.
+    /// How many connections the system holds before they are accepted. Default: 128; capped by
+    /// `net.core.somaxconn`.
     pub fn backlog(self, backlog: u16) -> StreamServer {
         if let Some(listener) = &lock(&self.inner.state).listener {
             // Fails only for a socket that does not listen.
@@ -181,8 +186,8 @@ impl StreamServer {
         Ok(())
     }
 
-    /// Starts accepting and waits until the server is stopped, by another handle to it. A kill or a time-out that ends the wait
-    /// [closes](StreamServer::close) the server.
+    /// Starts accepting and waits until the server is stopped, by another handle to it. A kill or a
+    /// time-out that ends the wait [closes](StreamServer::close) the server.
     ///
     /// # Errors
     ///
@@ -197,14 +202,16 @@ impl StreamServer {
         }
     }
 
-    /// Stops: closes the listener, gives those who are being served `timeout` to finish, then kills them. gevent's default is 1 s.
-    /// Returns when all have ended. The caller's own greenlet is left alone.
+    /// Stops: closes the listener, gives those who are being served `timeout` to finish, then kills
+    /// them. gevent's default is 1 s. Returns when all have ended. The caller's own greenlet is
+    /// left alone.
     pub fn stop(&self, timeout: Duration) {
         self.close();
         self.finish(timeout);
     }
 
-    /// The first half of [`stop`](StreamServer::stop): no more connections are accepted, and the port is free.
+    /// The first half of [`stop`](StreamServer::stop): no more connections are accepted, and the
+    /// port is free.
     pub fn close(&self) {
         let acceptor = {
             let mut state = lock(&self.inner.state);
@@ -365,7 +372,8 @@ fn is_fatal(error: &io::Error) -> bool {
     )
 }
 
-/// Whether a connection has died in the backlog: accept(2) reports its error, and the next one may be well.
+/// Whether a connection has died in the backlog: accept(2) reports its error, and the next one may
+/// be well.
 fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -1,8 +1,8 @@
 //! The one place that switches.
 //!
-//! Every blocking call of the runtime ends here. It is here that a greenlet is put aside and comes back,
-//! that its thread is checked, and that kills and time-outs are noticed. Callers that are no greenlets
-//! (the main thread, any OS thread) wait as threads.
+//! Every blocking call of the runtime ends here. It is here that a greenlet is put aside and comes
+//! back, that its thread is checked, and that kills and time-outs are noticed. Callers that are no
+//! greenlets (the main thread, any OS thread) wait as threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ thread_local! {
 /// How often a thread that can't be woken looks for what it waits for.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Something to be done before the running greenlet switches away, for instance to send what was held
-/// back to go out in one piece. It must not block.
+/// Something to be done before the running greenlet switches away, for instance to send what was
+/// held back to go out in one piece. It must not block.
 pub trait BeforeSwitch: Send + Sync {
     /// Called once, on the greenlet's own stack, before its next switch (or at its end).
     fn before_switch(self: Arc<Self>);
@@ -69,7 +69,8 @@ pub(crate) fn raise(interrupt: Interrupt) -> ! {
 }
 
 /// Whether the caller may wait: not while it unwinds, as the count of panics is the thread's
-/// and a switch would leak it into another greenlet. A blocking call then acts as with a time-out of zero.
+/// and a switch would leak it into another greenlet. A blocking call then acts as with a time-out
+/// of zero.
 #[inline]
 pub(crate) fn may_wait() -> bool {
     !std::thread::panicking()
@@ -87,8 +88,8 @@ pub(crate) fn check() {
     }
 }
 
-/// Raises an interrupt before anything was waited for. One that is caught and comes again lets the others of the hub have their turn first:
-/// a loop that catches everything must not stop the hub.
+/// Raises an interrupt before anything was waited for. One that is caught and comes again lets the
+/// others of the hub have their turn first: a loop that catches everything must not stop the hub.
 #[cold]
 fn raise_without_wait(interrupt: Interrupt) -> ! {
     current::with(|task| {
@@ -144,7 +145,8 @@ pub(crate) fn sleeper() -> Sleeper {
 pub(crate) fn with_frame<R>(f: impl FnOnce(&Frame) -> R) -> R {
     match current::get() {
         Some(task) => f(&task.local().frame),
-        // As a thread ends, its destructors find no frame any more: time-outs that they start never expire.
+        // As a thread ends, its destructors find no frame any more: time-outs that they start never
+        // expire.
         None if THREAD_FRAME.try_with(|_| ()).is_err() => f(&Frame::default()),
         None => THREAD_FRAME.with(f),
     }
@@ -160,8 +162,8 @@ pub(crate) fn deadline(timeout: Option<Duration>) -> Option<u64> {
     now_ns().checked_add(nanoseconds)
 }
 
-/// Has `hook` called before the caller's next switch. False outside greenlets, and when another hook is
-/// waiting already: then the caller does at once what it wanted to put off.
+/// Has `hook` called before the caller's next switch. False outside greenlets, and when another
+/// hook is waiting already: then the caller does at once what it wanted to put off.
 pub fn before_switch(hook: &Arc<impl BeforeSwitch + 'static>) -> bool {
     current::with(|task| {
         let Some(task) = task else { return false };
@@ -204,7 +206,8 @@ pub(crate) fn park(deadline: Option<u64>) -> Parked {
 ///
 /// # Panics
 ///
-/// If it is a hub's: code that was not expected to block, as a destructor, runs in the hub's own loop.
+/// If it is a hub's: code that was not expected to block, as a destructor, runs in the hub's own
+/// loop.
 pub(crate) fn check_thread() {
     assert_eq!(
         home::this_hub(),
@@ -221,7 +224,8 @@ fn park_thread(deadline: Option<u64>) -> Parked {
         (deadline, timeout) => deadline.or(timeout.map(|(_, at)| at)),
     };
     if THREAD.try_with(|parker| parker.park(until)).is_err() {
-        // The thread ends, and one of its destructors waits: nobody can wake it, so it looks for itself.
+        // The thread ends, and one of its destructors waits: nobody can wake it, so it looks for
+        // itself.
         let rest = until.map_or(LOOK, |until| {
             LOOK.min(Duration::from_nanos(until.saturating_sub(now_ns())))
         });
@@ -235,7 +239,8 @@ fn park_thread(deadline: Option<u64>) -> Parked {
     Parked::Woken
 }
 
-/// How long an OS thread may wait: until `until` or the first of its time-outs. Their expiry is noticed by [`check`].
+/// How long an OS thread may wait: until `until` or the first of its time-outs. Their expiry is
+/// noticed by [`check`].
 pub(crate) fn rest_of_thread(until: Option<u64>) -> Option<Duration> {
     let timeout = earliest_of_thread().map(|(_, at)| at);
     let until = match (until, timeout) {
@@ -294,7 +299,8 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
     Parked::Woken
 }
 
-/// Counts a call that might have waited and did not: now and then the others have their turn all the same.
+/// Counts a call that might have waited and did not: now and then the others have their turn all
+/// the same.
 #[inline]
 pub(crate) fn share() {
     if let Some(local) = hub::try_local()

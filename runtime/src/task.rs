@@ -43,7 +43,8 @@ pub(crate) struct TaskLocal {
     pub(crate) io: RefCell<Option<Arc<crate::net::socket::Endpoint>>>,
     /// When the present wait ends.
     pub(crate) deadline: Cell<Option<u64>>,
-    /// Its entry among the hub's timers, which may be earlier than the present deadline, never later.
+    /// Its entry among the hub's timers, which may be earlier than the present deadline, never
+    /// later.
     pub(crate) timer: Cell<Option<TimerKey>>,
     /// Set by the timer that ended the present wait.
     pub(crate) expired: Cell<bool>,
@@ -160,7 +161,8 @@ impl Task {
         if self.has_ended() {
             return false;
         }
-        // Those who gave up are dropped here, so that many short waits on a long greenlet take no room.
+        // Those who gave up are dropped here, so that many short waits on a long greenlet take no
+        // room.
         if ends.len() == ends.capacity() {
             ends.retain(|waiter| waiter.is_waiting());
         }

@@ -9,10 +9,10 @@ use crate::switch::{self, TimeoutExpired};
 
 /// Runs `f`, but no longer than `duration`: gevent's `with_timeout`.
 ///
-/// When the time is up, the blocking call in which `f` waits (or the next that it makes) unwinds to here; destructors run.
-/// Code that computes without blocking is not interrupted. Time-outs nest: each ends at the call
-/// that owns it, and of several that have expired the one with the earliest deadline is raised. Zero expires at the first blocking call.
-/// Works on plain threads too.
+/// When the time is up, the blocking call in which `f` waits (or the next that it makes) unwinds to
+/// here; destructors run. Code that computes without blocking is not interrupted. Time-outs nest:
+/// each ends at the call that owns it, and of several that have expired the one with the earliest
+/// deadline is raised. Zero expires at the first blocking call. Works on plain threads too.
 ///
 /// # Errors
 ///
@@ -32,8 +32,9 @@ pub fn with_timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, E
 
 /// A time limit for everything that blocks until it is dropped: gevent's `Timeout`, started.
 ///
-/// When it expires, a blocking call unwinds the greenlet. [`with_timeout`] catches that where it belongs and is what one mostly wants; a bare `Timeout`
-/// that expires ends the greenlet, as an uncaught `Timeout` does in gevent, unless [`catch`](Timeout::catch) is there.
+/// When it expires, a blocking call unwinds the greenlet. [`with_timeout`] catches that where it
+/// belongs and is what one mostly wants; a bare `Timeout` that expires ends the greenlet, as an
+/// uncaught `Timeout` does in gevent, unless [`catch`](Timeout::catch) is there.
 ///
 /// It belongs to the greenlet (or thread) that started it, and so is not `Send`.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! The timers of one hub: an ordered map on the hub's own thread, and one timerfd.
 //!
 //! A greenlet has at most one entry. It is left in place when the wait ends early, and moved only
-//! when it fires too soon: a connection that sets a time limit for each read costs one entry per limit, not per read.
+//! when it fires too soon: a connection that sets a time limit for each read costs one entry per
+//! limit, not per read.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -36,7 +36,8 @@ impl Waiter {
         })
     }
 
-    /// Ends the wait; false when it has ended already, and then the notification belongs to someone else.
+    /// Ends the wait; false when it has ended already, and then the notification belongs to someone
+    /// else.
     pub(crate) fn notify(&self) -> bool {
         let notified = self
             .state
@@ -58,8 +59,9 @@ impl Waiter {
             .is_ok()
     }
 
-    /// Waits for the notification. A notification that comes at the same moment as a deadline or a kill wins:
-    /// what was handed over with it is never lost. The kill is then raised by the next blocking call.
+    /// Waits for the notification. A notification that comes at the same moment as a deadline or a
+    /// kill wins: what was handed over with it is never lost. The kill is then raised by the
+    /// next blocking call.
     ///
     /// # Errors
     ///
@@ -81,7 +83,8 @@ impl Waiter {
 
 /// Those who wait for one thing, in the order in which they came.
 ///
-/// Whoever gives up stays in the list until half of it has: giving up costs nothing then, and the list stays bounded.
+/// Whoever gives up stays in the list until half of it has: giving up costs nothing then, and the
+/// list stays bounded.
 #[derive(Debug)]
 pub(crate) struct WaitList<N> {
     nodes: VecDeque<N>,

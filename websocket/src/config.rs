@@ -8,17 +8,20 @@ use crate::proto::Limits;
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct WebSocketConfig {
-    /// The longest message and frame that a peer may send. Default: 1 MiB each; passing it closes with 1009.
+    /// The longest message and frame that a peer may send. Default: 1 MiB each; passing it closes
+    /// with 1009.
     pub limits: Limits,
-    /// How many bytes may wait for a slow peer before senders wait too. Default: 64 KiB. Raise it where senders must not be held up by
-    /// short stalls; a message may be longer than the mark: then its sender waits until most of it is on its way.
+    /// How many bytes may wait for a slow peer before senders wait too. Default: 64 KiB. Raise it
+    /// where senders must not be held up by short stalls; a message may be longer than the
+    /// mark: then its sender waits until most of it is on its way.
     pub high_water: usize,
     /// What happens to a sender when the mark is passed. Default: [`SlowConsumer::Block`].
     pub slow_consumer: SlowConsumer,
-    /// How long the system may take nothing of what waits for a peer before the connection is ended. Default: 30 s.
+    /// How long the system may take nothing of what waits for a peer before the connection is
+    /// ended. Default: 30 s.
     pub write_timeout: Duration,
-    /// How long the peer may take to answer a close frame, and to take what still waits for it when its application has ended. Default: 5 s; then the
-    /// connection is cut.
+    /// How long the peer may take to answer a close frame, and to take what still waits for it
+    /// when its application has ended. Default: 5 s; then the connection is cut.
     pub close_timeout: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! [`Connection`]: one WebSocket connection. Its greenlet reads; anybody sends.
 //!
-//! Two locks, never held over a switch: one for what is read, one for what is written and how the connection stands. Where both are needed, the reading one is
-//! taken first.
+//! Two locks, never held over a switch: one for what is read, one for what is written and how the
+//! connection stands. Where both are needed, the reading one is taken first.
 
 mod ending;
 
@@ -39,8 +39,9 @@ pub(crate) struct Connection {
     config: WebSocketConfig,
     /// Who waits for the peer: nobody, [`RECEIVER`] or [`CLOSER`]; and [`WAITED`].
     receiving: AtomicU8,
-    /// The greenlet that reads, while it has more input at hand (else 0): what it sends is held back until it switches, to
-    /// leave in one piece. It is the only one that compares equal, so no order with the locks is needed.
+    /// The greenlet that reads, while it has more input at hand (else 0): what it sends is held
+    /// back until it switches, to leave in one piece. It is the only one that compares equal,
+    /// so no order with the locks is needed.
     batching: AtomicU64,
     /// The stack has been trimmed for the long wait.
     trimmed: AtomicBool,
@@ -139,7 +140,8 @@ impl Connection {
         }
         loop {
             match self.receive_until(None) {
-                // Somebody closes, and reads for the peer's close frame: then there is nothing to come but the end.
+                // Somebody closes, and reads for the peer's close frame: then there is nothing to
+                // come but the end.
                 Err(Ended::Busy(CLOSER)) => {
                     if !self.await_turn(None) {
                         return Err(WebSocketError::Wait(io::ErrorKind::WouldBlock.into()));
@@ -174,7 +176,8 @@ impl Connection {
                     return Ok(self.end()?);
                 }
                 Err(Fault::Transport(Disconnect::TransportEnd)) => {
-                    // The peer has ended its side, and may read on ours: what waits is still written, by the finish at the latest.
+                    // The peer has ended its side, and may read on ours: what waits is still
+                    // written, by the finish at the latest.
                     let mut output = lock(&self.output);
                     output.closing.on_transport_end(Disconnect::TransportEnd);
                     drop(output);
@@ -221,7 +224,8 @@ impl Connection {
             {
                 let who = if deadline.is_some() { CLOSER } else { RECEIVER };
                 let receiving = Receiving::begin(self, who);
-                // Looked at after the place was taken: who ends the connection wakes who has it. And whoever has it, the end is everybody's.
+                // Looked at after the place was taken: who ends the connection wakes who has it.
+                // And whoever has it, the end is everybody's.
                 if lock(&self.output).closing.is_finished() {
                     return Ok(None);
                 }
@@ -292,8 +296,9 @@ impl Connection {
         })
     }
 
-    /// Says whether the reading greenlet has more input at hand, and so may hold back what it sends: it goes on with that
-    /// input at once, or switches, and then what was held back leaves.
+    /// Says whether the reading greenlet has more input at hand, and so may hold back what it
+    /// sends: it goes on with that input at once, or switches, and then what was held back
+    /// leaves.
     fn note_batch(&self, input: &Input) {
         let greenlet = match input.rest.is_empty() {
             true => 0,
@@ -365,7 +370,8 @@ impl Connection {
         self.wait_for_room(output)
     }
 
-    /// Waits until what waits is below the high-water mark. The message is on its way whatever happens to the caller.
+    /// Waits until what waits is below the high-water mark. The message is on its way whatever
+    /// happens to the caller.
     fn wait_for_room<'a>(&'a self, mut output: MutexGuard<'a, Output>) -> Result<()> {
         while output.outbox.len() > self.config.high_water {
             let Some(drain) = output.drain.clone() else {
@@ -417,7 +423,8 @@ impl Connection {
         self.after_write(output, result);
     }
 
-    /// Has the connection flushed before the calling greenlet switches. False if it will be before another's switch: that may be long.
+    /// Has the connection flushed before the calling greenlet switches. False if it will be before
+    /// another's switch: that may be long.
     fn hook(self: &Arc<Self>, output: &mut Output, greenlet: u64) -> bool {
         if output.hooked == 0 && runtime::before_switch(self) {
             output.hooked = greenlet;
@@ -595,7 +602,8 @@ impl From<WebSocketError> for Ended {
     }
 }
 
-/// What the greenlet that writes owns. When there is no stack for it, it ends without having begun: nobody would write any more.
+/// What the greenlet that writes owns. When there is no stack for it, it ends without having begun:
+/// nobody would write any more.
 struct Drain {
     connection: Arc<Connection>,
     /// The hub that started it.
@@ -605,14 +613,16 @@ struct Drain {
 
 impl Drop for Drain {
     fn drop(&mut self) {
-        // Refused by its starter's own hub it is dropped under the lock, and the starter sees to it.
+        // Refused by its starter's own hub it is dropped under the lock, and the starter sees to
+        // it.
         if !self.begun && runtime::Hub::current() != self.from {
             self.connection.cut(Disconnect::TransportError);
         }
     }
 }
 
-/// Marks that somebody waits for the peer: two at once would share a connection's messages at random.
+/// Marks that somebody waits for the peer: two at once would share a connection's messages at
+/// random.
 struct Receiving<'a>(&'a Connection);
 
 impl Receiving<'_> {

@@ -13,7 +13,8 @@ pub enum WebSocketError {
     Closed,
     /// The connection ended otherwise than by a closing handshake; how.
     Disconnected(Disconnect),
-    /// The caller asked for a frame that can't be sent: a control frame that is too long, a close code that must not be on the wire.
+    /// The caller asked for a frame that can't be sent: a control frame that is too long, a close
+    /// code that must not be on the wire.
     Encode(EncodeError),
     /// The wait itself failed: another greenlet receives already, or the caller unwinds.
     Wait(io::Error),

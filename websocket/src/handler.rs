@@ -12,14 +12,17 @@ use crate::error::WebSocketError;
 use crate::proto::{CloseCode, Disconnect, RequestView, ServerHandshake, Upgrade};
 use crate::socket::WebSocket;
 
-/// Upgrades WebSocket connections and serves everything else as before: gevent-websocket's `WebSocketHandler`.
+/// Upgrades WebSocket connections and serves everything else as before: gevent-websocket's
+/// `WebSocketHandler`.
 ///
-/// A request for a WebSocket that is not in order is refused with the cause: 426 for a wrong version, 400 for a bad key, 403 for an origin that
-/// [`origin`](WebSocketHandler::origin) turns down. The application is called with the WebSocket in its environ
-/// ([`WebSocketEnviron::websocket`]); when it returns, the connection is closed with 1000, or with 1011 if it failed. When the server stops, open WebSockets are closed with 1001.
+/// A request for a WebSocket that is not in order is refused with the cause: 426 for a wrong
+/// version, 400 for a bad key, 403 for an origin that [`origin`](WebSocketHandler::origin) turns
+/// down. The application is called with the WebSocket in its environ
+/// ([`WebSocketEnviron::websocket`]); when it returns, the connection is closed with 1000, or with
+/// 1011 if it failed. When the server stops, open WebSockets are closed with 1001.
 ///
-/// Browsers send the page's origin with every handshake, and unlike other requests a WebSocket is not stopped by the same-origin
-/// policy: check it if the connection is authenticated by cookies.
+/// Browsers send the page's origin with every handshake, and unlike other requests a WebSocket is
+/// not stopped by the same-origin policy: check it if the connection is authenticated by cookies.
 ///
 /// ```
 /// use greenwood_websocket::WebSocketHandler;
@@ -50,7 +53,8 @@ impl WebSocketHandler {
         self
     }
 
-    /// The subprotocols that the application speaks. The client's favourite among them is agreed on; none if it offers none of them.
+    /// The subprotocols that the application speaks. The client's favourite among them is agreed
+    /// on; none if it offers none of them.
     ///
     /// # Panics
     ///
@@ -69,8 +73,8 @@ impl WebSocketHandler {
         self
     }
 
-    /// Decides by the `Origin` header (`None`: no browser) and the request who may connect; others get 403, as does who sends two origins or one that
-    /// is not text. Default: everybody.
+    /// Decides by the `Origin` header (`None`: no browser) and the request who may connect; others
+    /// get 403, as does who sends two origins or one that is not text. Default: everybody.
     pub fn origin(
         mut self,
         allow: impl Fn(Option<&str>, &Environ) -> bool + Send + Sync + 'static,
@@ -115,7 +119,8 @@ impl WebSocketHandler {
 
 /// Calls the application, and ends the connection as its end demands.
 fn run(environ: &mut Environ, app: &dyn Application, connection: &Arc<Connection>) -> Result<()> {
-    // However this ends (the greenlet may be killed while it waits for the peer), nothing of the connection goes on behind it.
+    // However this ends (the greenlet may be killed while it waits for the peer), nothing of the
+    // connection goes on behind it.
     let _ending = Ending(connection);
     // The response has been given: what an application says about it out of habit is dropped.
     let called = catch_unwind(AssertUnwindSafe(|| app.call(environ, &mut |_, _| Ok(()))));
@@ -248,7 +253,8 @@ fn is_token(name: &str) -> bool {
 
 /// What [`WebSocketHandler`] adds to the environ.
 pub trait WebSocketEnviron {
-    /// The connection, if the request asked for a WebSocket: gevent-websocket's `environ['wsgi.websocket']`.
+    /// The connection, if the request asked for a WebSocket: gevent-websocket's
+    /// `environ['wsgi.websocket']`.
     fn websocket(&self) -> Option<WebSocket>;
 }
 

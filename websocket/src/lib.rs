@@ -1,7 +1,8 @@
-//! WebSockets (RFC 6455) for Greenwood: gevent-websocket's handler and `WebSocket`, in plain blocking code.
+//! WebSockets (RFC 6455) for Greenwood: gevent-websocket's handler and `WebSocket`, in plain
+//! blocking code.
 //!
-//! [`proto`] is the protocol alone: bytes in, events and bytes out. It is all that is built without the
-//! `io` feature, and may be driven by any other I/O.
+//! [`proto`] is the protocol alone: bytes in, events and bytes out. It is all that is built without
+//! the `io` feature, and may be driven by any other I/O.
 #![cfg_attr(feature = "io", doc = include_str!("handler.md"))]
 #![deny(unsafe_code)]
 

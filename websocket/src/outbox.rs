@@ -9,7 +9,8 @@ use greenwood_runtime::net::TcpStream;
 use crate::proto::{OpCode, encode_frame, frame_header};
 use crate::scratch;
 
-/// Up to this payload size a frame is copied behind its header; a longer one is sent from where it lies.
+/// Up to this payload size a frame is copied behind its header; a longer one is sent from where it
+/// lies.
 const COPY_MAX: usize = 4 * 1024;
 
 /// Frames are gathered in one piece up to this size.

@@ -1,6 +1,7 @@
 //! Buffers that the greenlets of a hub share.
 //!
-//! A greenlet never changes its thread, and code that holds one of these never switches: so one per thread is enough, and no connection owns any.
+//! A greenlet never changes its thread, and code that holds one of these never switches: so one per
+//! thread is enough, and no connection owns any.
 
 use std::cell::RefCell;
 

@@ -10,8 +10,8 @@ use crate::proto::{CloseCode, Disconnect, Message, Outgoing};
 
 /// A WebSocket connection: gevent-websocket's `WebSocket`.
 ///
-/// One greenlet receives; any greenlet of any hub, and any thread, may send. A clone is a second handle to the same connection. While it
-/// waits for a message it owns no buffers.
+/// One greenlet receives; any greenlet of any hub, and any thread, may send. A clone is a second
+/// handle to the same connection. While it waits for a message it owns no buffers.
 #[derive(Debug, Clone)]
 pub struct WebSocket {
     connection: Arc<Connection>,
@@ -26,31 +26,36 @@ impl WebSocket {
         }
     }
 
-    /// Waits for the next message; `None` when the connection was closed by a closing handshake, of either side. Pings are answered on the way.
+    /// Waits for the next message; `None` when the connection was closed by a closing handshake, of
+    /// either side. Pings are answered on the way.
     ///
     /// A kill or a time-out while it waits loses nothing: the next call goes on where this one was.
     ///
     /// # Errors
     ///
-    /// [`WebSocketError::Disconnected`] when the connection ended otherwise; every later call says the same.
-    /// [`WebSocketError::Wait`] when another greenlet is receiving already.
+    /// [`WebSocketError::Disconnected`] when the connection ended otherwise; every later call says
+    /// the same. [`WebSocketError::Wait`] when another greenlet is receiving already.
     pub fn receive(&self) -> Result<Option<Message>, WebSocketError> {
         self.connection.receive()
     }
 
-    /// Sends a message: text from `&str` and `String`, binary from bytes, or a [`Message`] as it is.
+    /// Sends a message: text from `&str` and `String`, binary from bytes, or a [`Message`] as it
+    /// is.
     ///
     /// It is written at once, or queued behind what the peer has not taken yet; when more than
-    /// [`high_water`](crate::WebSocketConfig::high_water) bytes wait, the caller waits too. A kill or a time-out then ends the wait, not the message: it is sent whole.
+    /// [`high_water`](crate::WebSocketConfig::high_water) bytes wait, the caller waits too. A kill
+    /// or a time-out then ends the wait, not the message: it is sent whole.
     ///
     /// # Errors
     ///
-    /// [`WebSocketError::Closed`] after the connection was closed, [`WebSocketError::Disconnected`] when it broke while the caller waited.
+    /// [`WebSocketError::Closed`] after the connection was closed, [`WebSocketError::Disconnected`]
+    /// when it broke while the caller waited.
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<(), WebSocketError> {
         self.connection.send(message.into())
     }
 
-    /// Sends a ping with a payload of at most 125 bytes. The pong is taken in silently by [`receive`](WebSocket::receive).
+    /// Sends a ping with a payload of at most 125 bytes. The pong is taken in silently by
+    /// [`receive`](WebSocket::receive).
     ///
     /// # Errors
     ///
@@ -60,18 +65,19 @@ impl WebSocket {
     }
 
     /// Closes the connection: sends a close frame and waits for the peer's, at most
-    /// [`close_timeout`](crate::WebSocketConfig::close_timeout); then the connection is cut. Does nothing if it is closed.
+    /// [`close_timeout`](crate::WebSocketConfig::close_timeout); then the connection is cut. Does
+    /// nothing if it is closed.
     ///
     /// # Errors
     ///
-    /// [`WebSocketError::Encode`] for a code that must not be on the wire (1005, for instance) or a reason of more than 123 bytes; the connection is then
-    /// still open.
+    /// [`WebSocketError::Encode`] for a code that must not be on the wire (1005, for instance) or a
+    /// reason of more than 123 bytes; the connection is then still open.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<(), WebSocketError> {
         self.connection.close(code, reason)
     }
 
-    /// As [`close`](WebSocket::close), without waiting: the greenlet that receives sees the end, which comes in
-    /// [`close_timeout`](crate::WebSocketConfig::close_timeout) at the latest.
+    /// As [`close`](WebSocket::close), without waiting: the greenlet that receives sees the end,
+    /// which comes in [`close_timeout`](crate::WebSocketConfig::close_timeout) at the latest.
     ///
     /// # Errors
     ///
@@ -80,7 +86,8 @@ impl WebSocket {
         self.connection.close_nowait(code, reason)
     }
 
-    /// Whether a close frame has been sent or received, or the connection is gone: gevent-websocket's `closed`.
+    /// Whether a close frame has been sent or received, or the connection is gone:
+    /// gevent-websocket's `closed`.
     pub fn closed(&self) -> bool {
         !self.connection.is_open()
     }

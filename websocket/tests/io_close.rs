@@ -168,7 +168,8 @@ fn close_from_a_thread_or_another_greenlet_ends_receive() {
     );
 }
 
-/// The handler is busy with a message when another closes: its next `receive` says so, and it is no error.
+/// The handler is busy with a message when another closes: its next `receive` says so, and it is no
+/// error.
 #[test]
 fn close_while_the_handler_is_busy_is_clean_for_both() {
     let (told, heard) = news();
@@ -200,7 +201,8 @@ fn close_while_the_handler_is_busy_is_clean_for_both() {
     peer.expect_end();
 }
 
-/// The handler gets a message of the peer's while another closes, and is busy with it for a while: that is no reason to cut.
+/// The handler gets a message of the peer's while another closes, and is busy with it for a while:
+/// that is no reason to cut.
 #[test]
 fn closer_is_patient_with_a_handler_that_is_busy() {
     let (told, heard) = news();
@@ -459,7 +461,8 @@ fn error_tells_the_application_whose_fault_it_was() {
     assert_eq!(heard.next(), CloseCode::INVALID_PAYLOAD);
 }
 
-/// A peer that sends a message that is too big, all of it, before it looks at what came: it must find the reason, not a reset.
+/// A peer that sends a message that is too big, all of it, before it looks at what came: it must
+/// find the reason, not a reset.
 #[test]
 fn peer_in_full_spate_still_sees_the_reason() {
     let (server, heard) = witness();
@@ -623,7 +626,8 @@ fn thread_may_receive() {
     peer.close();
 }
 
-/// An application that returns, or fails, while a thread of its own receives: the thread sees the end.
+/// An application that returns, or fails, while a thread of its own receives: the thread sees the
+/// end.
 #[test]
 fn receiver_that_outlives_its_application_sees_the_end() {
     let (told, heard) = news();

@@ -1,4 +1,5 @@
-//! Messages there and back: every size, every cut, pings in between, and in how many pieces the answers leave.
+//! Messages there and back: every size, every cut, pings in between, and in how many pieces the
+//! answers leave.
 #![cfg(feature = "io")]
 #![expect(
     clippy::disallowed_types,
@@ -58,7 +59,8 @@ fn tungstenite_gets_its_messages_back() {
     assert_eq!(response.status(), 101);
     for size in SIZES {
         let bytes = tungstenite::Message::binary(pattern(size));
-        // A client that writes all before it reads needs a server that does not wait for it: sent from a thread of its own.
+        // A client that writes all before it reads needs a server that does not wait for it: sent
+        // from a thread of its own.
         let mut writer = client.get_ref().try_clone().unwrap();
         let wire = binary(pattern(size));
         let sender = std::thread::spawn(move || writer.write_all(&wire).unwrap());
@@ -173,7 +175,8 @@ fn fragments_become_one_message() {
     peer.close();
 }
 
-/// Large binary messages are read straight to where they belong; the frames around them must not get lost in that.
+/// Large binary messages are read straight to where they belong; the frames around them must not
+/// get lost in that.
 #[test]
 fn large_and_small_messages_follow_each_other() {
     let server = serve_with(large(), echo);
@@ -234,7 +237,8 @@ fn answers_to_a_batch_leave_together() {
     peer.close();
 }
 
-/// A handler that waits for what the peer does upon its answer: were the answer held back, both would wait for ever.
+/// A handler that waits for what the peer does upon its answer: were the answer held back, both
+/// would wait for ever.
 #[test]
 fn held_back_answers_leave_when_the_handler_blocks() {
     let seen = Arc::new(Event::new());

@@ -1,4 +1,5 @@
-//! After everything, greenlets and descriptors are back where they started. In a binary of its own: both are the process's.
+//! After everything, greenlets and descriptors are back where they started. In a binary of its own:
+//! both are the process's.
 #![cfg(feature = "io")]
 
 mod io_support;

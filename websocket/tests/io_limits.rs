@@ -1,5 +1,5 @@
-//! No greenlet can be had for what is left to write, or to look at the clock: the connection ends, nobody waits for ever. In a binary of its
-//! own: it uses up the process's greenlets.
+//! No greenlet can be had for what is left to write, or to look at the clock: the connection ends,
+//! nobody waits for ever. In a binary of its own: it uses up the process's greenlets.
 #![cfg(feature = "io")]
 
 mod io_support;

@@ -54,7 +54,8 @@ fn send_from_everywhere(ws: &WebSocket, size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Every message of every sender, whole, in the sender's order; echoes of the peer's own in between.
+/// Every message of every sender, whole, in the sender's order; echoes of the peer's own in
+/// between.
 fn check_everything(peer: &mut Peer, size: usize, pause: impl Fn(usize)) -> usize {
     let mut next = [0; SENDERS];
     let mut others = 0;
@@ -320,7 +321,8 @@ fn interrupted_sender_has_sent_its_frame_whole() {
     peer.close();
 }
 
-/// The close frame queues behind what waits; a peer that does not read can't hold the connection for longer than the time limit.
+/// The close frame queues behind what waits; a peer that does not read can't hold the connection
+/// for longer than the time limit.
 #[test]
 fn close_behind_a_backlog_is_bounded() {
     let config = WebSocketConfig::default()
@@ -338,7 +340,8 @@ fn close_behind_a_backlog_is_bounded() {
     peer.expect_cut();
 }
 
-/// A peer that closes with much on its way to it, and does not read: its greenlet ends, and nothing goes on behind it.
+/// A peer that closes with much on its way to it, and does not read: its greenlet ends, and nothing
+/// goes on behind it.
 #[test]
 fn end_with_a_backlog_is_bounded() {
     let config = WebSocketConfig::default()
@@ -389,7 +392,8 @@ fn close_of_the_peer_does_not_drop_what_is_on_its_way() {
     peer.expect_end();
 }
 
-/// A greenlet that has sent in a batch goes on computing; another reads on meanwhile, on another hub. Its answer leaves when *it* blocks.
+/// A greenlet that has sent in a batch goes on computing; another reads on meanwhile, on another
+/// hub. Its answer leaves when *it* blocks.
 #[test]
 fn batch_of_one_greenlet_does_not_hold_back_anothers() {
     if Hub::count() < 2 {

@@ -102,7 +102,8 @@ fn killed_application_ends_its_connection() {
     assert!(ws.receive().is_err());
 }
 
-/// A kill reaches it in the middle of its close: that is the end too, although somebody holds a handle.
+/// A kill reaches it in the middle of its close: that is the end too, although somebody holds a
+/// handle.
 #[test]
 fn kill_while_closing_ends_the_connection() {
     let (told, heard) = news();

@@ -94,8 +94,8 @@ fn compare(wire: &[u8]) -> Result<(), TestCaseError> {
             let made_up = theirs.pop_if(|event| is_close_refusal(event)).is_some();
             prop_assert!(made_up || end == End::Refused);
         }
-        // It refuses a frame when it is complete, we at the byte that proves it wrong; so the stream
-        // may have ended before it noticed.
+        // It refuses a frame when it is complete, we at the byte that proves it wrong; so the
+        // stream may have ended before it noticed.
         Some(_) => prop_assert!(matches!(end, End::Refused | End::Unfinished), "{:?}", error),
         // 1014 was registered after RFC 6455, tungstenite does not know it.
         None if theirs.last().is_some_and(is_close_refusal)

@@ -3,8 +3,8 @@
 use greenwood_websocket::proto::{Utf8Error, Utf8Validator};
 use proptest::prelude::*;
 
-/// What std says about the whole text: where the first bad sequence starts, and at how many bytes it is
-/// known to be bad (none if it merely ends early).
+/// What std says about the whole text: where the first bad sequence starts, and at how many bytes
+/// it is known to be bad (none if it merely ends early).
 fn judge(bytes: &[u8]) -> Result<(), (u64, Option<usize>)> {
     std::str::from_utf8(bytes).map(|_| ()).map_err(|error| {
         let known = (1..=bytes.len()).find(|end| {

@@ -156,9 +156,10 @@ impl<'s> Exchange<'s> {
         Ok(Upgraded { stream, leftover })
     }
 
-    /// Has `successor` go on with the connection that an [`upgrade`](Self::upgrade) gave away: it is called after the handler
-    /// has returned, with the environ and the application. By then nothing of HTTP is left on the greenlet's stack, so a connection that lives
-    /// long takes little memory. Its errors and panics are logged as the handler's are.
+    /// Has `successor` go on with the connection that an [`upgrade`](Self::upgrade) gave away: it
+    /// is called after the handler has returned, with the environ and the application. By then
+    /// nothing of HTTP is left on the greenlet's stack, so a connection that lives long takes
+    /// little memory. Its errors and panics are logged as the handler's are.
     ///
     /// Without an upgrade, or when the handler fails, it is dropped.
     pub fn hand_over(
@@ -295,7 +296,8 @@ impl Continuation {
         let Some(successor) = self.successor.take() else {
             return;
         };
-        // The environ stays where it is: on the stack it would take room for as long as the connection lives.
+        // The environ stays where it is: on the stack it would take room for as long as the
+        // connection lives.
         let environ = &mut self.environ;
         let called = panic::catch_unwind(AssertUnwindSafe(|| successor(environ, app)));
         let line = self.environ.head().request_line().as_bytes();

@@ -31,8 +31,8 @@ use crate::{Application, Handler, connection, options::Shared, proto::Limits, re
 /// The access log goes to [`tracing`] with the target `greenwood::access` at level `INFO`, a line
 /// per request, with the time in UTC:
 /// `127.0.0.1 - - [2026-11-22 14:35:38] "GET /x HTTP/1.1" 200 701 0.000411`. Failures of the
-/// application go to the target `greenwood::wsgi` at `ERROR`, refused requests and broken connections at
-/// `DEBUG`.
+/// application go to the target `greenwood::wsgi` at `ERROR`, refused requests and broken
+/// connections at `DEBUG`.
 pub struct WsgiServer {
     shared: Shared,
     max_connections: Option<usize>,

@@ -21,17 +21,19 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first of the addresses that can be had, with `SO_REUSEADDR` and a backlog of 128.
-    /// Port 0 takes a free one ([`local_addr`](TcpListener::local_addr) tells).
+    /// Listens on the first of the addresses that can be had, with `SO_REUSEADDR` and a backlog
+    /// of 128. Port 0 takes a free one ([`local_addr`](TcpListener::local_addr) tells).
     ///
     /// # Errors
     ///
-    /// What the system says of the last address, with the address; `InvalidInput` when there is none.
+    /// What the system says of the last address, with the address; `InvalidInput` when there is
+    /// none.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         TcpListener::bind_with_backlog(address, BACKLOG)
     }
 
-    /// As [`bind`](TcpListener::bind), with another backlog. The system caps it at `net.core.somaxconn`.
+    /// As [`bind`](TcpListener::bind), with another backlog. The system caps it at
+    /// `net.core.somaxconn`.
     ///
     /// # Errors
     ///
@@ -57,7 +59,8 @@ impl TcpListener {
         }))
     }
 
-    /// A listener on a descriptor that listens already, as one that was inherited. It becomes non-blocking.
+    /// A listener on a descriptor that listens already, as one that was inherited. It becomes
+    /// non-blocking.
     ///
     /// # Errors
     ///
@@ -73,7 +76,8 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// What the system says; where a limit is reached (`EMFILE`), the error names it and the setting.
+    /// What the system says; where a limit is reached (`EMFILE`), the error names it and the
+    /// setting.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         switch::check();
         loop {

@@ -1,7 +1,7 @@
 //! TCP for greenlets: gevent's `socket`.
 //!
-//! A socket may be used from any greenlet of any hub and from plain threads. Each hub that waits for it has
-//! a registration of its own, so no wait is ever forwarded from one hub to another.
+//! A socket may be used from any greenlet of any hub and from plain threads. Each hub that waits
+//! for it has a registration of its own, so no wait is ever forwarded from one hub to another.
 
 mod listener;
 pub(crate) mod socket;
@@ -35,7 +35,8 @@ pub(crate) fn explain(error: io::Error) -> io::Error {
     )
 }
 
-/// Whether an error says that descriptors or memory have run out: it passes when something is closed.
+/// Whether an error says that descriptors or memory have run out: it passes when something is
+/// closed.
 pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     let code = match error
         .get_ref()

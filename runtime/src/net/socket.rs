@@ -1,8 +1,9 @@
 //! [`Socket`]: a descriptor and the hubs that wait for it.
 //!
-//! `may` resumes a coroutine that waits for a descriptor on the hub `fd % hubs`, so a hub waits for a number that is its own: the
-//! descriptor itself if it fits, else a duplicate. Registrations are edge-triggered and report reading and writing at
-//! once; of a reader and a writer that wait at the same time, one (the *leader*) waits for the events of both.
+//! `may` resumes a coroutine that waits for a descriptor on the hub `fd % hubs`, so a hub waits for
+//! a number that is its own: the descriptor itself if it fits, else a duplicate. Registrations are
+//! edge-triggered and report reading and writing at once; of a reader and a writer that wait at the
+//! same time, one (the *leader*) waits for the events of both.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -115,8 +116,9 @@ impl Socket {
         }
     }
 
-    /// A new descriptor moved to a number of the caller's hub, so that it needs no duplicate. To be used while nobody else has the descriptor.
-    /// When there are too few left for that, it stays as it is: a connection that has been accepted is not given up for it.
+    /// A new descriptor moved to a number of the caller's hub, so that it needs no duplicate. To be
+    /// used while nobody else has the descriptor. When there are too few left for that, it
+    /// stays as it is: a connection that has been accepted is not given up for it.
     pub(crate) fn homed(fd: OwnedFd) -> OwnedFd {
         let hub = this_hub();
         if hub == NO_HUB || fd.as_raw_fd() as usize % hub::runtime().hubs() == hub as usize {
@@ -209,7 +211,8 @@ impl Socket {
     ) -> io::Result<usize> {
         let result = read(self.fd.as_fd());
         let drained = match &result {
-            // Less than there is room for: all of it has been read. 0 is the end, which stays readable.
+            // Less than there is room for: all of it has been read. 0 is the end, which stays
+            // readable.
             Ok(n) => *n < asked && *n > 0,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         };
@@ -235,8 +238,8 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// `TimedOut`; `ResourceBusy` when another greenlet of the hub waits for the same already (gevent's
-    /// `ConcurrentObjectUseError`); `WouldBlock` in a greenlet that unwinds.
+    /// `TimedOut`; `ResourceBusy` when another greenlet of the hub waits for the same already
+    /// (gevent's `ConcurrentObjectUseError`); `WouldBlock` in a greenlet that unwinds.
     pub(crate) fn wait(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
         self.wait_until(direction, switch::deadline(timeout))
     }

@@ -14,12 +14,16 @@ use super::socket::{Direction, Socket};
 use crate::switch;
 use crate::sys::fd;
 
-/// A TCP connection: gevent's `socket`. Calls block the greenlet (or the plain thread), never the hub.
+/// A TCP connection: gevent's `socket`. Calls block the greenlet (or the plain thread), never the
+/// hub.
 ///
-/// Reading and writing may be done by two greenlets at once, also of different hubs; two that wait to read at the same time on one hub are refused
-/// (`ResourceBusy`). [`try_clone`](TcpStream::try_clone) gives a second handle to the same socket, with the same time-outs.
+/// Reading and writing may be done by two greenlets at once, also of different hubs; two that wait
+/// to read at the same time on one hub are refused (`ResourceBusy`).
+/// [`try_clone`](TcpStream::try_clone) gives a second handle to the same socket, with the same
+/// time-outs.
 ///
-/// The first greenlet that waits decides which hub the socket is registered with; each further hub that waits for it takes one more descriptor.
+/// The first greenlet that waits decides which hub the socket is registered with; each further hub
+/// that waits for it takes one more descriptor.
 #[derive(Debug, Clone)]
 pub struct TcpStream {
     inner: Arc<Inner>,
@@ -67,7 +71,8 @@ impl TcpStream {
     /// Connects, to the first of the addresses that answers. Waits as long as the system does; see
     /// [`connect_timeout`](TcpStream::connect_timeout).
     ///
-    /// A host *name* is looked up by the system's resolver, which blocks the hub for as long as it takes: pass an address where that matters.
+    /// A host *name* is looked up by the system's resolver, which blocks the hub for as long as it
+    /// takes: pass an address where that matters.
     ///
     /// # Errors
     ///
@@ -125,8 +130,8 @@ impl TcpStream {
         }
     }
 
-    /// A connection on a descriptor, which becomes non-blocking: one that was inherited or passed over, or
-    /// `OwnedFd::from(stream)` of a std stream.
+    /// A connection on a descriptor, which becomes non-blocking: one that was inherited or passed
+    /// over, or `OwnedFd::from(stream)` of a std stream.
     ///
     /// # Errors
     ///
@@ -192,7 +197,8 @@ impl TcpStream {
         SockRef::from(&self.inner.socket).shutdown(how)
     }
 
-    /// Closes with a reset instead of the usual end: what has not been sent is dropped at once (`SO_LINGER` of 0).
+    /// Closes with a reset instead of the usual end: what has not been sent is dropped at once
+    /// (`SO_LINGER` of 0).
     ///
     /// # Errors
     ///
@@ -229,11 +235,13 @@ impl TcpStream {
         self.inner.write_timeout.get()
     }
 
-    /// Waits until there is something to read, or the end: then no buffer is needed while one waits. May return although there is nothing.
+    /// Waits until there is something to read, or the end: then no buffer is needed while one
+    /// waits. May return although there is nothing.
     ///
     /// # Errors
     ///
-    /// `TimedOut` after the read time-out; `ResourceBusy` when another greenlet of the hub waits to read; `WouldBlock` in a greenlet that unwinds.
+    /// `TimedOut` after the read time-out; `ResourceBusy` when another greenlet of the hub waits to
+    /// read; `WouldBlock` in a greenlet that unwinds.
     pub fn wait_readable(&self) -> io::Result<()> {
         self.inner.socket.wait(Direction::Read, self.read_timeout())
     }
@@ -279,7 +287,8 @@ impl TcpStream {
             .try_read(asked, |fd| fd::receive(fd, buffer))
     }
 
-    /// Reads at most `max` bytes of what there is behind the contents of `buffer`, which grows if need be; never waits. 0 is the end.
+    /// Reads at most `max` bytes of what there is behind the contents of `buffer`, which grows if
+    /// need be; never waits. 0 is the end.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! The four things of `may` that Greenwood uses: spawn, wait for readiness, wake, yield.
 //!
 //! A park is a wait on an [`IoData`] that no descriptor ever reports to: that is the cheapest
-//! way of `may` to put a coroutine aside, it takes no part in cancellation or its timer thread, and a wake
-//! puts the coroutine into the queue of the worker that calls, which is the coroutine's own by the
-//! rule that every wake is made on the home hub.
+//! way of `may` to put a coroutine aside, it takes no part in cancellation or its timer thread, and
+//! a wake puts the coroutine into the queue of the worker that calls, which is the coroutine's own
+//! by the rule that every wake is made on the home hub.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -102,10 +102,11 @@ where
     F: FnOnce() + Send + 'static,
 {
     let builder = Builder::new().name(name.to_owned()).id(hub);
-    // SAFETY: `may` asks its callers not to use thread-locals across a switch and not to overflow the stack, because it
-    // moves coroutines between threads. Greenwood's never move: they are woken only by readiness of descriptors
-    // congruent to the hub and by wakes made on the hub's own thread. Overflow is caught by the guard page
-    // and ends the process with a message (`overflow`).
+    // SAFETY: `may` asks its callers not to use thread-locals across a switch and not to overflow
+    // the stack, because it moves coroutines between threads. Greenwood's never move: they are
+    // woken only by readiness of descriptors congruent to the hub and by wakes made on the
+    // hub's own thread. Overflow is caught by the guard page and ends the process with a
+    // message (`overflow`).
     unsafe { builder.spawn(body) }.map(drop)
 }
 
@@ -124,7 +125,8 @@ where
     let stays = Stays(body);
     let builder = Builder::new().stack_size(stack_words);
     let run = move || {
-        // The whole wrapper moves in: capturing its field alone would capture a closure that is not Send.
+        // The whole wrapper moves in: capturing its field alone would capture a closure that is not
+        // Send.
         let stays = stays;
         (stays.0)();
     };
@@ -141,7 +143,8 @@ pub(crate) fn yield_now() {
 /// Sets `may` up for pinned hubs; to be called before its first spawn.
 pub(crate) fn configure(hubs: usize, stack_words: usize) {
     let config = may::config();
-    // Stacks are kept by our own idle coroutines, so may's pool stays at its minimum: it would otherwise map 1,000 at start.
+    // Stacks are kept by our own idle coroutines, so may's pool stays at its minimum: it would
+    // otherwise map 1,000 at start.
     config
         .set_workers(hubs)
         .set_stack_size(stack_words)

@@ -29,10 +29,12 @@ pub(crate) fn end() {
     ON_STACK.set(std::ptr::null());
 }
 
-/// Calls `f` with the greenlet whose stack this thread was last seen on. For the handler of stack overflows.
+/// Calls `f` with the greenlet whose stack this thread was last seen on. For the handler of stack
+/// overflows.
 pub(crate) fn with_owner_of_stack<R>(f: impl FnOnce(Option<&Task>) -> R) -> R {
-    // SAFETY: a pointer that is not null was set by `start`, or by an `Aside` that ended, for a greenlet of this thread that has not
-    // called `end` since: its run loop holds an `Arc` of the task.
+    // SAFETY: a pointer that is not null was set by `start`, or by an `Aside` that ended, for a
+    // greenlet of this thread that has not called `end` since: its run loop holds an `Arc` of
+    // the task.
     f(unsafe { ON_STACK.get().as_ref() })
 }
 
@@ -59,8 +61,8 @@ pub(crate) fn get() -> Option<Arc<Task>> {
     }
 }
 
-/// Puts aside the running greenlet while other code runs in its place (other greenlets, or a new coroutine's first
-/// steps), and puts it back when dropped.
+/// Puts aside the running greenlet while other code runs in its place (other greenlets, or a new
+/// coroutine's first steps), and puts it back when dropped.
 pub(crate) struct Aside(*const Task);
 
 #[inline]

@@ -46,7 +46,8 @@ pub(crate) fn timerfd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Arms a timerfd for a moment of [`now_ns`](super::now_ns)'s clock; a moment in the past fires at once.
+/// Arms a timerfd for a moment of [`now_ns`](super::now_ns)'s clock; a moment in the past fires at
+/// once.
 pub(crate) fn arm(fd: &OwnedFd, at_ns: u64) {
     // All zero would disarm it.
     let at_ns = at_ns.max(1);
@@ -75,7 +76,8 @@ pub(crate) fn arm(fd: &OwnedFd, at_ns: u64) {
 /// set it goes to.
 pub(crate) fn duplicate_for(fd: BorrowedFd<'_>, hub: u32, hubs: usize) -> io::Result<OwnedFd> {
     let mut lowest: RawFd = 3;
-    // Duplicates with wrong numbers are kept until the right one is found: a lower number would come back.
+    // Duplicates with wrong numbers are kept until the right one is found: a lower number would
+    // come back.
     let mut wrong = Vec::new();
     loop {
         // SAFETY: takes no pointer; a descriptor that it returns is new and ours.
@@ -96,8 +98,9 @@ pub(crate) fn duplicate_for(fd: BorrowedFd<'_>, hub: u32, hubs: usize) -> io::Re
     }
 }
 
-/// recv(2) without glibc's wrapper: in a process with threads that marks a cancellation point around each call, which costs as
-/// much as the rest of our own work for a small message. Cancelling threads is no concept of Rust's.
+/// recv(2) without glibc's wrapper: in a process with threads that marks a cancellation point
+/// around each call, which costs as much as the rest of our own work for a small message.
+/// Cancelling threads is no concept of Rust's.
 ///
 /// # Safety
 ///
@@ -125,7 +128,8 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize
     unsafe { recv(fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) }
 }
 
-/// Receives at most `max` bytes behind what `buffer` holds, without filling the room with zeroes first; never blocks.
+/// Receives at most `max` bytes behind what `buffer` holds, without filling the room with zeroes
+/// first; never blocks.
 pub(crate) fn receive_into(
     fd: BorrowedFd<'_>,
     buffer: &mut Vec<u8>,
@@ -148,7 +152,8 @@ pub(crate) fn receive_into(
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let null = std::ptr::null::<libc::c_void>();
-    // SAFETY: sendto(2) without an address, for the reason given at `recv`; `bytes` is readable for its length.
+    // SAFETY: sendto(2) without an address, for the reason given at `recv`; `bytes` is readable for
+    // its length.
     check_size(unsafe {
         libc::syscall(
             libc::SYS_sendto,
@@ -168,8 +173,8 @@ pub(crate) fn send_vectored(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::R
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = pieces.as_ptr().cast_mut().cast();
     message.msg_iovlen = pieces.len().min(libc::UIO_MAXIOV as usize) as _;
-    // SAFETY: IoSlice has the layout of iovec by std's promise; the pieces are readable for their lengths and
-    // sendmsg does not write to them.
+    // SAFETY: IoSlice has the layout of iovec by std's promise; the pieces are readable for their
+    // lengths and sendmsg does not write to them.
     check_size(unsafe {
         libc::sendmsg(
             fd.as_raw_fd(),
@@ -179,10 +184,12 @@ pub(crate) fn send_vectored(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::R
     })
 }
 
-/// Accepts a connection as a non-blocking descriptor, with the peer's address; never blocks when the listener doesn't.
+/// Accepts a connection as a non-blocking descriptor, with the peer's address; never blocks when
+/// the listener doesn't.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: the closure hands accept4 a place for an address and its size, and fails when accept4 does.
+    // SAFETY: the closure hands accept4 a place for an address and its size, and fails when accept4
+    // does.
     let (fd, address) = unsafe {
         socket2::SockAddr::try_init(|address, length| {
             check(libc::accept4(

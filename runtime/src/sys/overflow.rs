@@ -1,7 +1,8 @@
 //! A greenlet that runs over its stack ends the process with a message, as a Rust thread does.
 //!
-//! `generator` installs a handler that switches away from the overflown stack: locks stay held and it allocates in the handler,
-//! so the process hangs or dies silently. Ours is installed over it. It uses async-signal-safe calls only.
+//! `generator` installs a handler that switches away from the overflown stack: locks stay held and
+//! it allocates in the handler, so the process hangs or dies silently. Ours is installed over it.
+//! It uses async-signal-safe calls only.
 
 use std::mem::MaybeUninit;
 use std::sync::Once;
@@ -16,7 +17,8 @@ static HAVE_PREVIOUS: AtomicBool = AtomicBool::new(false);
 
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// Remembers the handlers in force: to be called before `may`'s first coroutine, which replaces them.
+/// Remembers the handlers in force: to be called before `may`'s first coroutine, which replaces
+/// them.
 pub(crate) fn remember() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -174,7 +176,8 @@ unsafe fn chain(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut l
             return;
         }
     }
-    // SAFETY: puts the default action back; the instruction faults again and the kernel ends the process.
+    // SAFETY: puts the default action back; the instruction faults again and the kernel ends the
+    // process.
     unsafe {
         let mut default: libc::sigaction = std::mem::zeroed();
         default.sa_sigaction = libc::SIG_DFL;

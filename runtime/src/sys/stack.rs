@@ -2,8 +2,8 @@
 //!
 //! `generator` (under `may`) maps `size` bytes above one guard page, writes eight sentinel words at
 //! the low end, and ends the process with status 1 when the lowest of them is gone as the coroutine
-//! ends. A frame may use the whole stack legitimately, and [`trim`](StackBounds::trim) drops the lowest page, so the
-//! words are put back before a coroutine ends.
+//! ends. A frame may use the whole stack legitimately, and [`trim`](StackBounds::trim) drops the
+//! lowest page, so the words are put back before a coroutine ends.
 
 /// The word that `generator` 0.8.12 fills the low end of a stack with.
 const SENTINEL: usize = 0xDEAD_BEEF;

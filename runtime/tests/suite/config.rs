@@ -1,4 +1,5 @@
-//! Settings of the hubs, right and wrong. Each part runs in a process of its own, as hubs start once.
+//! Settings of the hubs, right and wrong. Each part runs in a process of its own, as hubs start
+//! once.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Every blocking call can be ended by a kill, by `with_timeout` and by its own time-out, from wherever they come.
+//! Every blocking call can be ended by a kill, by `with_timeout` and by its own time-out, from
+//! wherever they come.
 
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read, Write};
@@ -312,7 +313,8 @@ fn every_call_with_a_time_out_of_its_own_keeps_it() {
                 let start = Instant::now();
                 assert!(timed_call(name, &theirs, SHORT), "{name}");
                 assert!(start.elapsed() >= SHORT, "{name}: {:?}", start.elapsed());
-                // Under an outer limit that is longer it is still its own; a shorter one goes before.
+                // Under an outer limit that is longer it is still its own; a shorter one goes
+                // before.
                 let own = with_timeout(LONG, || timed_call(name, &theirs, SHORT));
                 assert_eq!(own, Ok(true), "{name}");
                 let outer = with_timeout(Duration::ZERO, || timed_call(name, &theirs, SHORT));
@@ -323,7 +325,8 @@ fn every_call_with_a_time_out_of_its_own_keeps_it() {
     }
 }
 
-/// A killed greenlet takes nobody else's wake-up along: of many that wait for one thing, only the killed ones end.
+/// A killed greenlet takes nobody else's wake-up along: of many that wait for one thing, only the
+/// killed ones end.
 #[test]
 fn kill_wakes_nobody_else() {
     let _deadline = deadline_of(LIMIT);

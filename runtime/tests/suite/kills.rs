@@ -22,7 +22,8 @@ fn unstarted_greenlet_never_runs_and_its_closure_is_dropped() {
                 let dropped = Arc::new(AtomicBool::new(false));
                 let (runs, drops) = (Arc::clone(&ran), Arc::clone(&dropped));
                 let captured = OnDrop(move || drops.store(true, Ordering::SeqCst));
-                // From a greenlet of the same hub it can't have started; from elsewhere it may have.
+                // From a greenlet of the same hub it can't have started; from elsewhere it may
+                // have.
                 let hub = Hub::current().unwrap_or(any_hub(round));
                 let sure = Hub::current().is_some();
                 let greenlet = spawn_on(hub, move || {
@@ -226,7 +227,8 @@ fn kill_and_panic_payloads_are_told_apart() {
     assert!(expired.is_err());
 }
 
-/// While a greenlet unwinds, its blocking calls act as with a time-out of zero, and destructors run to their end.
+/// While a greenlet unwinds, its blocking calls act as with a time-out of zero, and destructors run
+/// to their end.
 #[test]
 fn blocking_calls_in_destructors_return_at_once() {
     let _deadline = deadline();
@@ -291,7 +293,8 @@ fn joiner_that_is_killed_leaves_the_other_alone() {
     assert!(other.join_timeout(Duration::from_secs(30)));
 }
 
-/// Kills at every moment of a greenlet's life, from every hub and from threads: each one ends, with its destructors run once.
+/// Kills at every moment of a greenlet's life, from every hub and from threads: each one ends, with
+/// its destructors run once.
 #[test]
 fn no_kill_is_lost_in_a_hundred_thousand() {
     let _deadline = deadline_of(Duration::from_secs(240));

@@ -1,4 +1,5 @@
-//! The system's limits: one spawn or one call fails, with an error that names the setting, and the process lives.
+//! The system's limits: one spawn or one call fails, with an error that names the setting, and the
+//! process lives.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -32,7 +33,8 @@ fn fill(go: &Arc<Event>, most: usize) -> (Vec<Greenlet<()>>, Option<SpawnError>)
     (greenlets, None)
 }
 
-/// The process is well: greenlets run, panic and are killed, memory can be had, threads can be started.
+/// The process is well: greenlets run, panic and are killed, memory can be had, threads can be
+/// started.
 fn check_life() {
     assert_eq!(spawn(|| 1).join().unwrap(), 1);
     assert!(
@@ -286,7 +288,8 @@ fn check_echo(stream: &mut TcpStream) {
     assert_eq!(&buffer, b"hello");
 }
 
-/// The server's process runs out of descriptors; the clients are in it too, but were made before, so only accepting fails.
+/// The server's process runs out of descriptors; the clients are in it too, but were made before,
+/// so only accepting fails.
 fn exhausted_server() {
     let server = StreamServer::new("127.0.0.1:0", |stream, _| echo(stream)).unwrap();
     server.start().unwrap();

@@ -1,7 +1,8 @@
 //! The runtime's behaviour, as a user of the crate sees it.
 //!
-//! The tests hold with any number of hubs: run them with `GREENWOOD_HUBS` at 1, 2 and 4. What looks at the whole process (open descriptors,
-//! limits, how it ends) runs in a child process: the test starts its own binary again.
+//! The tests hold with any number of hubs: run them with `GREENWOOD_HUBS` at 1, 2 and 4. What looks
+//! at the whole process (open descriptors, limits, how it ends) runs in a child process: the test
+//! starts its own binary again.
 
 mod support;
 

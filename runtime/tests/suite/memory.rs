@@ -50,7 +50,8 @@ fn trimmed_stack_keeps_its_live_frames() {
     trim_stack();
 }
 
-/// The words by which `generator` tells a stack that was used up are gone after a trim: the end puts them back.
+/// The words by which `generator` tells a stack that was used up are gone after a trim: the end
+/// puts them back.
 #[test]
 fn greenlets_end_cleanly_after_a_trim() {
     let _deadline = deadline();

@@ -227,7 +227,8 @@ fn second_reader_on_a_hub_is_refused_and_the_first_unharmed() {
     }
 }
 
-/// Of a reader and a writer that wait on one socket, one is killed or runs out of time: the other does not notice.
+/// Of a reader and a writer that wait on one socket, one is killed or runs out of time: the other
+/// does not notice.
 #[test]
 fn reader_and_writer_that_wait_at_once_are_independent() {
     let _deadline = deadline();
@@ -446,7 +447,8 @@ fn two_thousand_sockets_wait_at_once() {
     }
 }
 
-/// A socket is dropped on another thread than the hub's that has waited for it, while its number is used again at once.
+/// A socket is dropped on another thread than the hub's that has waited for it, while its number is
+/// used again at once.
 #[test]
 fn sockets_die_on_foreign_threads() {
     let _deadline = deadline();

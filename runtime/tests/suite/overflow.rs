@@ -12,7 +12,8 @@ use crate::support::{OnDrop, any_hub, case, child, child_with_hubs, deadline_of}
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Recurses until the stack is used up, and calls `leaf` at each depth: as the frames are small, the stack runs out inside of it.
+/// Recurses until the stack is used up, and calls `leaf` at each depth: as the frames are small,
+/// the stack runs out inside of it.
 #[inline(never)]
 #[expect(unconditional_recursion, reason = "it is to overflow the stack")]
 fn recurse(depth: u64, leaf: &dyn Fn()) -> u64 {

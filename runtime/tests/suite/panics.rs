@@ -57,7 +57,8 @@ fn panic_survives_a_broken_stderr() {
     let _deadline = deadline_of(LIMIT);
     if case().is_some() {
         let mut ends = [0; 2];
-        // SAFETY: room for two descriptors; nobody else uses stderr in this process. Rust ignores SIGPIPE.
+        // SAFETY: room for two descriptors; nobody else uses stderr in this process. Rust ignores
+        // SIGPIPE.
         unsafe {
             assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
             assert_eq!(

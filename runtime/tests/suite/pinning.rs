@@ -1,7 +1,8 @@
 //! A greenlet never changes its thread: the self-test of what everything rests on.
 //!
-//! Greenlets of every hub and OS threads wake each other in all the ways there are, more than a million switches in all, and compare their
-//! thread after each. Were an upgrade of `may` to move one stack, this would say so.
+//! Greenlets of every hub and OS threads wake each other in all the ways there are, more than a
+//! million switches in all, and compare their thread after each. Were an upgrade of `may` to move
+//! one stack, this would say so.
 
 use std::cell::Cell;
 use std::io::{Read, Write};

@@ -213,7 +213,8 @@ fn many_putters_and_getters_lose_and_invent_nothing() {
     assert!(queue.is_empty());
 }
 
-/// The promise: an item taken by a greenlet that is killed at that moment is delivered or still in the queue.
+/// The promise: an item taken by a greenlet that is killed at that moment is delivered or
+/// still in the queue.
 #[test]
 fn no_item_is_lost_to_a_kill_at_the_moment_of_delivery() {
     let _deadline = deadline();

@@ -85,7 +85,8 @@ fn permits_go_to_whoever_waits_longest() {
     }
     for (_, done) in &waiters {
         semaphore.release();
-        // One at a time, so that the order in which they write is the order in which they were let in.
+        // One at a time, so that the order in which they write is the order in which they were let
+        // in.
         done.wait();
     }
     for (waiter, _) in waiters {

@@ -42,8 +42,8 @@ fn check_echo(stream: &mut TcpStream) {
     assert_eq!(&buffer, b"hello");
 }
 
-/// Of an address that no other test uses, which could have got the port meanwhile. Not always at once: a test that starts a child
-/// process has every descriptor open twice for a moment.
+/// Of an address that no other test uses, which could have got the port meanwhile. Not always at
+/// once: a test that starts a child process has every descriptor open twice for a moment.
 #[track_caller]
 fn port_gets_free(address: SocketAddr) {
     eventually("the port is free", || TcpListener::bind(address).is_ok());

@@ -92,7 +92,8 @@ impl Child {
     }
 }
 
-/// Runs `test` of this binary once more, alone in a process of its own, which finds `part` in [`case`].
+/// Runs `test` of this binary once more, alone in a process of its own, which finds `part` in
+/// [`case`].
 pub(crate) fn child(test: &str, part: &str, environment: &[(&str, &str)]) -> Child {
     let program = std::env::current_exe().expect("the test knows its own program");
     let output = Command::new(program)
@@ -146,7 +147,8 @@ pub(crate) fn count(primitive: &impl Debug, field: &str) -> usize {
         .unwrap_or_else(|_| panic!("no number behind {field} in {text}"))
 }
 
-/// Writes until nothing more fits: into the send buffer and the peer's receive buffer, which the kernel fills by and by.
+/// Writes until nothing more fits: into the send buffer and the peer's receive buffer, which the
+/// kernel fills by and by.
 pub(crate) fn fill(stream: &TcpStream) {
     let mut refused = 0;
     while refused < 5 {

@@ -15,7 +15,8 @@ thread_local! {
     static LATE: RefCell<Option<AtExit>> = const { RefCell::new(None) };
 }
 
-/// A thread's last words: the runtime's own thread-locals may be gone when they are spoken, and must not be missed.
+/// A thread's last words: the runtime's own thread-locals may be gone when they are spoken, and
+/// must not be missed.
 #[test]
 fn destructors_of_a_thread_may_block() {
     let _deadline = deadline();
@@ -37,7 +38,8 @@ fn destructors_of_a_thread_may_block() {
                     assert!(with_timeout(Duration::from_secs(60), || words.put(word)).is_ok());
                 }))
             };
-            // Destructors run in the reverse order of first use, or the same: one of the two is after the runtime's.
+            // Destructors run in the reverse order of first use, or the same: one of the two is
+            // after the runtime's.
             EARLY.set(Some(last_words("early")));
             sleep(Duration::from_millis(1));
             assert!(with_timeout(Duration::ZERO, || sleep(Duration::MAX)).is_err());

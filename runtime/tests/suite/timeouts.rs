@@ -135,7 +135,8 @@ fn of_equal_deadlines_one_is_raised_and_the_other_can_still_be() {
     let outer = with_timeout(Duration::ZERO, || {
         with_timeout(Duration::ZERO, || sleep(LONG))
     });
-    // Started one after the other, so the outer one is the earlier, or they are equal and the outer one is raised.
+    // Started one after the other, so the outer one is the earlier, or they are equal and the outer
+    // one is raised.
     assert!(outer.is_err());
 }
 
@@ -232,7 +233,8 @@ fn panics_and_values_pass_through() {
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }
 
-/// A connection that sets a limit for each read leaves no timer behind: the time-outs of a greenlet share one entry.
+/// A connection that sets a limit for each read leaves no timer behind: the time-outs of a greenlet
+/// share one entry.
 #[test]
 fn many_short_lived_limits_expire_only_in_their_own_time() {
     let _deadline = deadline();

@@ -4,8 +4,9 @@ use std::net;
 
 use super::*;
 
-/// How much of a peer's data is read and dropped after the connection was failed, and for how long, so that it sees the close frame and not a
-/// reset: enough for a peer that sends all of a message that is too big before it looks.
+/// How much of a peer's data is read and dropped after the connection was failed, and for how long,
+/// so that it sees the close frame and not a reset: enough for a peer that sends all of a message
+/// that is too big before it looks.
 const LINGER_BYTES: usize = 32 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
@@ -63,7 +64,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends the close frame and does not wait for the answer: a greenlet cuts the connection if it does not come in time.
+    /// Sends the close frame and does not wait for the answer: a greenlet cuts the connection if it
+    /// does not come in time.
     pub(crate) fn close_nowait(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         self.start_close(code, reason)?;
         self.limit_close();
@@ -74,7 +76,8 @@ impl Connection {
     pub(crate) fn close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         self.start_close(code, reason)?;
         let deadline = Instant::now() + self.config.close_timeout;
-        // A caller that can't wait, or is killed while it does, must not leave the connection half closed for ever.
+        // A caller that can't wait, or is killed while it does, must not leave the connection half
+        // closed for ever.
         let _limited = Limited(self);
         loop {
             match self.receive_until(Some(deadline)) {
@@ -92,8 +95,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until nobody waits for the peer any more. False if it was in vain: the deadline is past, and the connection cut; or the caller
-    /// unwinds and may not wait.
+    /// Waits until nobody waits for the peer any more. False if it was in vain: the deadline is
+    /// past, and the connection cut; or the caller unwinds and may not wait.
     pub(super) fn await_turn(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         let turn = {
             let mut output = lock(&self.output);
@@ -175,7 +178,8 @@ impl Connection {
         }
     }
 
-    /// Waits until what waits is written; a peer that does not take it gets no longer than for an answer. False if the connection was cut.
+    /// Waits until what waits is written; a peer that does not take it gets no longer than for an
+    /// answer. False if the connection was cut.
     fn await_written(self: &Arc<Self>) -> bool {
         let deadline = Instant::now() + self.config.close_timeout;
         loop {
@@ -201,8 +205,8 @@ impl Connection {
         }
     }
 
-    /// Reads and drops what the peer still sends, for a short while: closing a socket with unread data resets the connection, and
-    /// the peer might never see the close frame.
+    /// Reads and drops what the peer still sends, for a short while: closing a socket with unread
+    /// data resets the connection, and the peer might never see the close frame.
     fn linger(&self) {
         // After both close frames there is mostly nothing to read, nor to come.
         let clean = self.disconnect().is_some_and(|end| end.is_clean());

@@ -2,8 +2,9 @@
 
 use super::{Message, OpCode, ProtocolError, Utf8Error, Utf8Validator};
 
-/// Up to this size a message is allocated in one step; larger ones start here. Small enough that a peer
-/// gains little by announcing it and sending one byte, large enough that usual messages never move.
+/// Up to this size a message is allocated in one step; larger ones start here. Small enough that a
+/// peer gains little by announcing it and sending one byte, large enough that usual messages never
+/// move.
 pub(super) const FIRST_RESERVATION: usize = 16 << 10;
 
 /// A message of which not all has arrived.
@@ -110,8 +111,8 @@ impl Assembly {
     }
 }
 
-/// By how much to grow a message beyond its length before `incoming` bytes are added: nothing if there
-/// is room, else to twice what there is, but to no more than the message can need.
+/// By how much to grow a message beyond its length before `incoming` bytes are added: nothing if
+/// there is room, else to twice what there is, but to no more than the message can need.
 fn growth(len: usize, capacity: usize, incoming: usize, expected: Expected) -> usize {
     if len + incoming <= capacity {
         return 0;

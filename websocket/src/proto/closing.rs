@@ -13,7 +13,8 @@ pub enum CloseState {
     CloseSent,
     /// The peer closed first and the reply was handed out: it is left to flush it.
     CloseReceived,
-    /// It is over: both close frames went their way, the connection was failed, or the transport ended.
+    /// It is over: both close frames went their way, the connection was failed, or the transport
+    /// ended.
     Closed,
 }
 
@@ -108,8 +109,8 @@ impl fmt::Display for Disconnect {
     }
 }
 
-/// Keeps account of the closing handshake: which close frame is to be sent, whether data may still be,
-/// when the connection is over, and how it ended. At most one close frame is ever handed out.
+/// Keeps account of the closing handshake: which close frame is to be sent, whether data may still
+/// be, when the connection is over, and how it ended. At most one close frame is ever handed out.
 ///
 /// What it hands out is the *payload* of a close frame, to be sent with
 /// [`OpCode::Close`](super::OpCode::Close).
@@ -160,8 +161,8 @@ impl CloseHandshake {
         self.state == CloseState::Open
     }
 
-    /// True when nothing more is awaited from the peer: what was handed out is to be flushed, then the
-    /// transport is closed (by the server first: RFC 6455, 7.1.1).
+    /// True when nothing more is awaited from the peer: what was handed out is to be flushed, then
+    /// the transport is closed (by the server first: RFC 6455, 7.1.1).
     #[inline]
     pub fn is_finished(&self) -> bool {
         matches!(self.state, CloseState::CloseReceived | CloseState::Closed)
@@ -172,7 +173,8 @@ impl CloseHandshake {
         self.disconnect.as_ref()
     }
 
-    /// This side closes: the close frame to send, or `None` if one was sent already or it is too late.
+    /// This side closes: the close frame to send, or `None` if one was sent already or it is too
+    /// late.
     ///
     /// # Errors
     ///
@@ -196,7 +198,8 @@ impl CloseHandshake {
     pub fn on_close_received(&mut self, frame: Option<CloseFrame>) -> Option<Vec<u8>> {
         match self.state {
             CloseState::Open => {
-                // 5.5.1: the reply "typically echos the status code". Not the reason: it is the peer's.
+                // 5.5.1: the reply "typically echos the status code". Not the reason: it is the
+                // peer's.
                 let reply = frame.as_ref().map(|frame| CloseFrame::new(frame.code, ""));
                 self.state = CloseState::CloseReceived;
                 self.disconnect = Some(Disconnect::PeerClosed(frame));
@@ -222,8 +225,9 @@ impl CloseHandshake {
         self.fail(Disconnect::from(*error))
     }
 
-    /// Ends the connection for this cause without waiting for the peer: the close frame to send first,
-    /// or `None` if one was sent already or the cause leaves nobody to send it to (1006).
+    /// Ends the connection for this cause without waiting for the peer: the close frame to send
+    /// first, or `None` if one was sent already or the cause leaves nobody to send it to
+    /// (1006).
     pub fn fail(&mut self, cause: Disconnect) -> Option<Vec<u8>> {
         let open = self.state == CloseState::Open;
         let frame = CloseFrame::new(cause.close_code(), cause.reason());
@@ -231,8 +235,8 @@ impl CloseHandshake {
         if open { frame.encode().ok() } else { None }
     }
 
-    /// The transport ended or failed. Keeps the cause that is already known, if there is one: an end
-    /// after both close frames is the clean one.
+    /// The transport ended or failed. Keeps the cause that is already known, if there is one: an
+    /// end after both close frames is the clean one.
     pub fn on_transport_end(&mut self, cause: Disconnect) {
         self.end(cause);
     }

@@ -5,9 +5,9 @@ pub const DEFAULT_MAX_MESSAGE_SIZE: usize = 1 << 20;
 
 /// How much a peer may make this side hold.
 ///
-/// Both are checked when a frame's header arrives, before anything is allocated, and passing one ends
-/// the connection with close code 1009. Memory then grows with what has arrived, not with what was
-/// announced. The number of fragments is not limited: fragments cost only the bytes they carry.
+/// Both are checked when a frame's header arrives, before anything is allocated, and passing one
+/// ends the connection with close code 1009. Memory then grows with what has arrived, not with what
+/// was announced. The number of fragments is not limited: fragments cost only the bytes they carry.
 ///
 /// ```
 /// use greenwood_websocket::proto::Limits;
@@ -21,13 +21,13 @@ pub struct Limits {
     /// The longest message in bytes, all fragments together.
     ///
     /// Default 1 MiB, as in Python's websockets: it holds the JSON and the pictures of ordinary
-    /// applications, and a thousand hostile connections cost a gigabyte at worst. Raise it for uploads
-    /// (64 MiB is fine), lower it for a public service with small messages.
+    /// applications, and a thousand hostile connections cost a gigabyte at worst. Raise it for
+    /// uploads (64 MiB is fine), lower it for a public service with small messages.
     pub max_message_size: usize,
     /// The longest data frame in bytes. Control frames are not affected: they end at 125.
     ///
-    /// Default 1 MiB, the same as a message, so that alone it refuses nothing. Raise it together with
-    /// `max_message_size`; lower it only if the peers are known to fragment.
+    /// Default 1 MiB, the same as a message, so that alone it refuses nothing. Raise it together
+    /// with `max_message_size`; lower it only if the peers are known to fragment.
     pub max_frame_size: usize,
 }
 

@@ -9,8 +9,8 @@ use super::{
     parse_close_payload,
 };
 
-/// From how many missing bytes on [`Decoder::payload_sink`] is worth a read of its own: 16 KiB. Below,
-/// the copy out of a shared read buffer is cheaper than the extra system call.
+/// From how many missing bytes on [`Decoder::payload_sink`] is worth a read of its own: 16 KiB.
+/// Below, the copy out of a shared read buffer is cheaper than the extra system call.
 pub const DIRECT_READ_MIN: usize = 16 << 10;
 
 /// Which side of the connection this is.
@@ -38,8 +38,8 @@ pub enum Event {
 /// Where payload may be read to directly: see [`Decoder::payload_sink`].
 #[derive(Debug)]
 pub struct PayloadSink<'a> {
-    /// The message under assembly. Bytes may be appended, as they came from the wire, and nothing else
-    /// changed. It has spare capacity.
+    /// The message under assembly. Bytes may be appended, as they came from the wire, and nothing
+    /// else changed. It has spare capacity.
     pub buffer: &'a mut Vec<u8>,
     /// How many bytes of the frame are missing: the most that may be appended.
     pub remaining: usize,
@@ -48,8 +48,8 @@ pub struct PayloadSink<'a> {
 /// Turns received bytes into [`Event`]s. Between messages it owns no heap memory.
 ///
 /// What it holds of a message grows with the bytes that have arrived, never with what a header
-/// announces. Text is validated as it arrives, so that a bad byte ends the connection at once (RFC 6455,
-/// 8.1), and never twice.
+/// announces. Text is validated as it arrives, so that a bad byte ends the connection at once (RFC
+/// 6455, 8.1), and never twice.
 ///
 /// After an error it is of no more use: it drops what it holds and repeats the error.
 #[derive(Debug)]
@@ -108,8 +108,8 @@ impl Decoder {
     /// Takes bytes from the front of `input`, unmasking them in place, up to the end of the first
     /// event. Returns how many it took, and the event.
     ///
-    /// Without an event, and with an error, all of `input` is taken: an unfinished header or payload is
-    /// kept inside. With an event, call again with the rest.
+    /// Without an event, and with an error, all of `input` is taken: an unfinished header or
+    /// payload is kept inside. With an event, call again with the rest.
     ///
     /// # Errors
     ///
@@ -123,8 +123,9 @@ impl Decoder {
         }
     }
 
-    /// The short way for what nearly all input is: if `input` starts with a whole, unfragmented, valid data frame,
-    /// and nothing is under way, takes it and returns its length on the wire and its message. `None` says nothing, and changes nothing: call
+    /// The short way for what nearly all input is: if `input` starts with a whole, unfragmented,
+    /// valid data frame, and nothing is under way, takes it and returns its length on the wire
+    /// and its message. `None` says nothing, and changes nothing: call
     /// [`decode`](Decoder::decode).
     #[inline(always)]
     pub fn decode_message(&mut self, input: &mut [u8]) -> Option<(usize, Message)> {
@@ -185,13 +186,14 @@ impl Decoder {
         }
     }
 
-    /// While a large binary frame is under way: the message's own buffer, so that the rest can be read
-    /// from the transport to where it belongs. `None` at any other time, for text (which is validated
-    /// as it comes), and when less than [`DIRECT_READ_MIN`] bytes are missing: use
+    /// While a large binary frame is under way: the message's own buffer, so that the rest can be
+    /// read from the transport to where it belongs. `None` at any other time, for text (which
+    /// is validated as it comes), and when less than [`DIRECT_READ_MIN`] bytes are missing: use
     /// [`decode`](Decoder::decode) then.
     ///
-    /// It reserves memory for at least [`DIRECT_READ_MIN`] bytes; ask for it when there is something to
-    /// read, not before. After appending call [`sink_filled`](Decoder::sink_filled).
+    /// It reserves memory for at least [`DIRECT_READ_MIN`] bytes; ask for it when there is
+    /// something to read, not before. After appending call
+    /// [`sink_filled`](Decoder::sink_filled).
     pub fn payload_sink(&mut self) -> Option<PayloadSink<'_>> {
         let remaining = self.frame.remaining;
         // A control frame never misses that much, so this is a data frame.
@@ -238,15 +240,16 @@ impl Decoder {
         self.finish_frame().map_err(|error| self.fail(error))
     }
 
-    /// True between messages with nothing kept, not even a part of a header: the decoder then owns no
-    /// heap memory and the next byte starts a frame (or is dropped, after a close frame).
+    /// True between messages with nothing kept, not even a part of a header: the decoder then owns
+    /// no heap memory and the next byte starts a frame (or is dropped, after a close frame).
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.head_len == 0 && self.assembly.is_none() && !matches!(self.stage, Stage::Payload)
     }
 
-    /// True if `input`, as the next bytes, holds the end of at least one frame (or an error), so that
-    /// [`decode`](Decoder::decode) is worth a call before output is flushed. Cheap; changes nothing.
+    /// True if `input`, as the next bytes, holds the end of at least one frame (or an error), so
+    /// that [`decode`](Decoder::decode) is worth a call before output is flushed. Cheap;
+    /// changes nothing.
     #[inline]
     pub fn has_complete_frame(&self, input: &[u8]) -> bool {
         match self.stage {
@@ -344,15 +347,16 @@ impl Decoder {
         (head, had + taken)
     }
 
-    /// Parses a header and judges it, byte by byte in wire order, so that the same bytes give the same
-    /// error however they were cut.
+    /// Parses a header and judges it, byte by byte in wire order, so that the same bytes give the
+    /// same error however they were cut.
     #[inline]
     fn parse_header(&self, bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
         let FirstByte { rsv, opcode, .. } = FirstByte::parse(first)?;
-        // 5.2: "MUST be 0 unless an extension is negotiated". This is where one would let RSV1 pass.
+        // 5.2: "MUST be 0 unless an extension is negotiated". This is where one would let RSV1
+        // pass.
         if rsv != 0 {
             return Err(ProtocolError::ReservedBits(rsv));
         }
@@ -395,8 +399,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// The fast path: a whole control frame or unfragmented message, unmasked where it lies and copied
-    /// once.
+    /// The fast path: a whole control frame or unfragmented message, unmasked where it lies and
+    /// copied once.
     #[inline]
     fn whole_frame(
         &mut self,
@@ -438,8 +442,8 @@ impl Decoder {
         self.stage = Stage::Payload;
     }
 
-    /// Takes what there is of the frame's payload; returns how much that is, and the event if it ends
-    /// one.
+    /// Takes what there is of the frame's payload; returns how much that is, and the event if it
+    /// ends one.
     fn take_payload(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), ProtocolError> {
         let used = self.frame.remaining.min(input.len());
         if used > 0 {
@@ -523,8 +527,8 @@ impl Frame {
     }
 }
 
-/// A message of its exact size. What is small is allocated like everything else in the process; only
-/// where a peer can ask for much is the refusal of memory the peer's affair alone.
+/// A message of its exact size. What is small is allocated like everything else in the process;
+/// only where a peer can ask for much is the refusal of memory the peer's affair alone.
 #[inline]
 fn copy_text(text: &str) -> Result<String, ProtocolError> {
     if text.len() <= FIRST_RESERVATION {

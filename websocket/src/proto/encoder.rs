@@ -4,11 +4,11 @@ use super::{
     CloseFrame, EncodeError, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, apply_mask,
 };
 
-/// Appends a frame to `out`. A client passes a fresh, unpredictable `mask` for each frame (RFC 6455,
-/// 5.3), a server `None`.
+/// Appends a frame to `out`. A client passes a fresh, unpredictable `mask` for each frame (RFC
+/// 6455, 5.3), a server `None`.
 ///
-/// What is legal in a sequence of frames is the caller's part: text that is UTF-8, control frames that
-/// are short and not fragmented (see [`ping`], [`pong`], [`close`]).
+/// What is legal in a sequence of frames is the caller's part: text that is UTF-8, control frames
+/// that are short and not fragmented (see [`ping`], [`pong`], [`close`]).
 #[inline]
 pub fn encode_frame(
     out: &mut Vec<u8>,
@@ -38,8 +38,8 @@ pub fn encode_frame(
     }
 }
 
-/// The header of a frame with `len` bytes of payload, for payloads that are sent from where they lie:
-/// the bytes, and how many of them are used.
+/// The header of a frame with `len` bytes of payload, for payloads that are sent from where they
+/// lie: the bytes, and how many of them are used.
 #[inline]
 pub fn frame_header(
     fin: bool,

@@ -14,12 +14,13 @@ pub enum Fault {
     Limit,
 }
 
-/// Why received bytes end the connection. [`close_code`](ProtocolError::close_code) is the answer that
-/// fits; [`fault`](ProtocolError::fault) says whose fault it is.
+/// Why received bytes end the connection. [`close_code`](ProtocolError::close_code) is the answer
+/// that fits; [`fault`](ProtocolError::fault) says whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// A reserved bit is set that no extension gave a meaning (5.2): RSV1 is 4, RSV2 is 2, RSV3 is 1.
+    /// A reserved bit is set that no extension gave a meaning (5.2): RSV1 is 4, RSV2 is 2, RSV3 is
+    /// 1.
     ReservedBits(u8),
     /// The opcode is reserved (5.2).
     ReservedOpCode(u8),

@@ -27,7 +27,8 @@ pub enum OpCode {
 }
 
 impl OpCode {
-    /// The opcode with this number; `None` for the reserved ones (3-7, 11-15) and for numbers over 15.
+    /// The opcode with this number; `None` for the reserved ones (3-7, 11-15) and for numbers over
+    /// 15.
     #[inline]
     pub fn from_u8(number: u8) -> Option<OpCode> {
         Some(match number {
@@ -64,8 +65,8 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Reads the header at the front of `bytes`; returns it with its own length, or `None` when more
-    /// bytes are needed (never for [`MAX_HEADER`] bytes or more).
+    /// Reads the header at the front of `bytes`; returns it with its own length, or `None` when
+    /// more bytes are needed (never for [`MAX_HEADER`] bytes or more).
     ///
     /// The reserved bits and the presence of a mask are reported, not judged: what they should be
     /// depends on the connection.
@@ -73,8 +74,8 @@ impl FrameHeader {
     /// # Errors
     ///
     /// At the earliest byte that proves it: a reserved opcode or a fragmented control frame at the
-    /// first byte, a control frame longer than [`MAX_CONTROL_PAYLOAD`] at the second, a length that is
-    /// not in its shortest form or has its top bit set as soon as the length is there.
+    /// first byte, a control frame longer than [`MAX_CONTROL_PAYLOAD`] at the second, a length that
+    /// is not in its shortest form or has its top bit set as soon as the length is there.
     #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
         let Some(&first) = bytes.first() else {
@@ -134,8 +135,8 @@ impl FrameHeader {
         Ok(Some((header, end)))
     }
 
-    /// The header as bytes, and how many of the [`MAX_HEADER`] are used. Lengths take their shortest
-    /// form.
+    /// The header as bytes, and how many of the [`MAX_HEADER`] are used. Lengths take their
+    /// shortest form.
     #[inline]
     pub fn encode(&self) -> ([u8; MAX_HEADER], usize) {
         let mut bytes = [0; MAX_HEADER];

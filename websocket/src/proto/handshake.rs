@@ -23,8 +23,8 @@ pub struct ServerHandshake;
 
 impl ServerHandshake {
     /// True if the request asks for a WebSocket: a GET with "websocket" in Upgrade and "upgrade" in
-    /// Connection, of any case, anywhere in the comma-separated lists of one or more lines. Any other
-    /// request is one for the plain application.
+    /// Connection, of any case, anywhere in the comma-separated lists of one or more lines. Any
+    /// other request is one for the plain application.
     pub fn is_upgrade_request(request: &impl RequestView) -> bool {
         request.method() == "GET"
             && has_token(request, "upgrade", b"websocket")
@@ -36,8 +36,8 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::NotWebSocket`] if the plain application should serve the request; any other
-    /// error is to be answered with its status, headers and text.
+    /// [`HandshakeError::NotWebSocket`] if the plain application should serve the request; any
+    /// other error is to be answered with its status, headers and text.
     pub fn check(request: &impl RequestView) -> Result<Upgrade, HandshakeError> {
         if !ServerHandshake::is_upgrade_request(request) {
             return Err(HandshakeError::NotWebSocket);
@@ -118,7 +118,8 @@ impl Upgrade {
     }
 }
 
-/// The first of `offered` (the client's order) that is among `supported`. Names are compared exactly.
+/// The first of `offered` (the client's order) that is among `supported`. Names are compared
+/// exactly.
 pub fn select_subprotocol<'o, 's>(
     offered: impl IntoIterator<Item = &'o str>,
     supported: &[&'s str],
@@ -294,8 +295,8 @@ const SHOWN_MAX: usize = 64;
 /// RFC 6455, 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Base64 that does not look at the four unused bits of the last character: the key is hashed as text,
-/// its bytes mean nothing, and clients exist that pick 22 characters at random.
+/// Base64 that does not look at the four unused bits of the last character: the key is hashed as
+/// text, its bytes mean nothing, and clients exist that pick 22 characters at random.
 const KEY: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),

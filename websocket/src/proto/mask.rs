@@ -14,7 +14,8 @@ pub fn apply_mask(buf: &mut [u8], key: [u8; 4], offset: usize) {
     }
 }
 
-/// Appends `source` to `target` as [`apply_mask`] at offset 0 would leave it, a long one in one pass. There is room for it.
+/// Appends `source` to `target` as [`apply_mask`] at offset 0 would leave it, a long one in one
+/// pass. There is room for it.
 #[inline(always)]
 pub(super) fn unmask_into(target: &mut Vec<u8>, source: &[u8], key: [u8; 4]) {
     if source.len() >= simd::WIDE_MIN {

@@ -1,13 +1,13 @@
 //! The WebSocket protocol (RFC 6455), sans-IO.
 //!
-//! Nothing here reads or writes anything, asks the time or draws random numbers: bytes and masking keys
-//! are arguments, events and bytes are results. A connection is driven like this:
+//! Nothing here reads or writes anything, asks the time or draws random numbers: bytes and masking
+//! keys are arguments, events and bytes are results. A connection is driven like this:
 //!
 //! 1. [`ServerHandshake::check`] judges the HTTP request; [`Upgrade::response_head`] is the answer.
 //! 2. [`Decoder::decode`] turns received bytes into [`Event`]s.
 //! 3. [`encode_frame`] and the control-frame helpers turn messages into bytes.
-//! 4. [`CloseHandshake`] says which close frame to send and when the connection is over, and records how
-//!    it ended.
+//! 4. [`CloseHandshake`] says which close frame to send and when the connection is over, and
+//!    records how it ended.
 //!
 //! ```
 //! use greenwood_websocket::proto::{Decoder, Event, Limits, Message, OpCode, Role, encode_frame};

@@ -1,9 +1,10 @@
-//! Masking with the widest vectors that the processor has: the one place of this package with `unsafe`.
+//! Masking with the widest vectors that the processor has: the one place of this package with
+//! `unsafe`.
 //!
-//! The loops are plain Rust; what is unsafe is calling them compiled for AVX2, and saying how much of
-//! a vector has been written. `benches/protocol.rs` shows the need: for 16 KiB, unmasking into a new
-//! vector takes half the time of unmasking in place and copying, no more than a bare copy. The plain
-//! version in `mask` is the tests' judge.
+//! The loops are plain Rust; what is unsafe is calling them compiled for AVX2, and saying how much
+//! of a vector has been written. `benches/protocol.rs` shows the need: for 16 KiB, unmasking into a
+//! new vector takes half the time of unmasking in place and copying, no more than a bare copy. The
+//! plain version in `mask` is the tests' judge.
 #![allow(unsafe_code, reason = "a benchmark proves the need; see above")]
 
 use std::mem::MaybeUninit;
@@ -53,8 +54,8 @@ pub(super) fn unmask_into(target: &mut Vec<u8>, source: &[u8], key: [u8; 4]) {
     if !done {
         copy(room, source, widen(key));
     }
-    // SAFETY: `copy` has written every one of the `source.len()` bytes behind the old length, and the slice
-    // above proves that the capacity holds them.
+    // SAFETY: `copy` has written every one of the `source.len()` bytes behind the old length, and
+    // the slice above proves that the capacity holds them.
     unsafe { target.set_len(target.len() + source.len()) };
 }
 

@@ -17,8 +17,8 @@ impl fmt::Display for Utf8Error {
 
 impl std::error::Error for Utf8Error {}
 
-/// Validates a text piece by piece. It fails at the first byte that no continuation could make valid,
-/// not at the end of the character or of the text.
+/// Validates a text piece by piece. It fails at the first byte that no continuation could make
+/// valid, not at the end of the character or of the text.
 ///
 /// It holds at most the three bytes of an unfinished character.
 ///
@@ -76,9 +76,9 @@ impl Utf8Validator {
         usize::from(self.carried)
     }
 
-    /// Like `push`, and returns what is proven text by now: the character that had begun in an earlier
-    /// piece, and the part of `bytes` after it, without a character that is still unfinished at the
-    /// end. Whoever collects these needs no second validation.
+    /// Like `push`, and returns what is proven text by now: the character that had begun in an
+    /// earlier piece, and the part of `bytes` after it, without a character that is still
+    /// unfinished at the end. Whoever collects these needs no second validation.
     #[inline]
     pub(super) fn split<'a>(
         &mut self,
@@ -147,8 +147,8 @@ pub(super) fn valid_prefix(bytes: &[u8]) -> u64 {
     }
 }
 
-/// How many bytes at the end start a character that lacks bytes: 0 to 3. Judges only the lead byte and
-/// the number of bytes after it.
+/// How many bytes at the end start a character that lacks bytes: 0 to 3. Judges only the lead byte
+/// and the number of bytes after it.
 #[inline]
 fn unfinished_len(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {

@@ -1,5 +1,5 @@
-//! What the tests of the blocking layer share: a server that stops with its test, and a peer on std's sockets that knows frames only
-//! as bytes.
+//! What the tests of the blocking layer share: a server that stops with its test, and a peer on
+//! std's sockets that knows frames only as bytes.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![expect(
     clippy::disallowed_types,

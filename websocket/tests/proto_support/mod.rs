@@ -127,7 +127,8 @@ pub(crate) fn run_cut(mut decoder: Decoder, wire: &[u8], sizes: &[usize]) -> Out
     outcome
 }
 
-/// As `run_cut`, but through the payload sink whenever there is one. Also says how many bytes went so.
+/// As `run_cut`, but through the payload sink whenever there is one. Also says how many bytes went
+/// so.
 pub(crate) fn run_sink(mut decoder: Decoder, wire: &[u8], sizes: &[usize]) -> (Outcome, usize) {
     let mut outcome = Outcome::default();
     let mut rest = wire;

@@ -8,7 +8,8 @@ use super::{FIN, KEY, MORE, OpCode, binary, raw_frame, text};
 /// What a client does next.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
-    /// A message, cut into frames at these places; before each further frame a ping, if there is one.
+    /// A message, cut into frames at these places; before each further frame a ping, if there is
+    /// one.
     Message {
         payload: Payload,
         cuts: Vec<prop::sample::Index>,
