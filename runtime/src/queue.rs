@@ -142,8 +142,8 @@ impl<T> Queue<T> {
     ///
     /// [`PutError::Full`], with the item.
     pub fn put_nowait(&self, item: T) -> Result<(), PutError<T>> {
-        self.offer(&mut lock(&self.state), item)
-            .map_err(PutError::Full)
+        let offered = self.offer(&mut lock(&self.state), item);
+        offered.map(wake).map_err(PutError::Full)
     }
 
     /// Takes the first item, waiting for one if need be.
@@ -170,7 +170,10 @@ impl<T> Queue<T> {
     ///
     /// [`GetError::Empty`].
     pub fn get_nowait(&self) -> Result<T, GetError> {
-        self.take(&mut lock(&self.state)).ok_or(GetError::Empty)
+        let taken = self.take(&mut lock(&self.state));
+        let (item, putter) = taken.ok_or(GetError::Empty)?;
+        wake(putter);
+        Ok(item)
     }
 
     /// How many items it holds: gevent's `qsize`.
@@ -193,12 +196,14 @@ impl<T> Queue<T> {
         self.maxsize
     }
 
-    /// Gives the item to who waits longest, else keeps it; gives it back when there is no room.
-    fn offer(&self, state: &mut State<T>, mut item: T) -> Result<(), T> {
+    /// Gives the item to who waits longest, who is to be woken, else keeps it; gives it back when
+    /// there is no room.
+    fn offer(&self, state: &mut State<T>, mut item: T) -> Result<Option<Arc<Hand<T>>>, T> {
         while let Some(getter) = state.getters.pop() {
+            // Before the claim: from then on the getter may look.
             *lock(&getter.item) = Some(item);
-            if getter.waiter.notify() {
-                return Ok(());
+            if getter.waiter.claim() {
+                return Ok(Some(getter));
             }
             item = lock(&getter.item)
                 .take()
@@ -208,20 +213,18 @@ impl<T> Queue<T> {
             return Err(item);
         }
         state.items.push_back(item);
-        Ok(())
+        Ok(None)
     }
 
-    /// Takes the first item, and lets in the item of who waits longest for room.
-    fn take(&self, state: &mut State<T>) -> Option<T> {
+    /// Takes the first item, and lets in the item of who waits longest for room, who is to be
+    /// woken.
+    fn take(&self, state: &mut State<T>) -> Option<(T, Option<Arc<Hand<T>>>)> {
         let item = state.items.pop_front()?;
-        while let Some(putter) = state.putters.pop() {
-            if putter.waiter.notify() {
-                let theirs = lock(&putter.item).take();
-                state.items.extend(theirs);
-                break;
-            }
+        let putter = state.putters.claim_one();
+        if let Some(putter) = &putter {
+            state.items.extend(lock(&putter.item).take());
         }
-        Some(item)
+        Some((item, putter))
     }
 
     fn put_until(&self, item: T, deadline: Option<u64>) -> Result<(), PutError<T>> {
@@ -229,7 +232,11 @@ impl<T> Queue<T> {
         let hand = {
             let mut state = lock(&self.state);
             let item = match self.offer(&mut state, item) {
-                Ok(()) => return Ok(()),
+                Ok(getter) => {
+                    drop(state);
+                    wake(getter);
+                    return Ok(());
+                }
                 Err(item) => item,
             };
             if !switch::may_wait() {
@@ -258,7 +265,9 @@ impl<T> Queue<T> {
         switch::check();
         let hand = {
             let mut state = lock(&self.state);
-            if let Some(item) = self.take(&mut state) {
+            if let Some((item, putter)) = self.take(&mut state) {
+                drop(state);
+                wake(putter);
                 return Ok(item);
             }
             if !switch::may_wait() {
@@ -270,11 +279,8 @@ impl<T> Queue<T> {
         };
         match hand.waiter.wait(deadline) {
             Ok(()) => {
-                // Through the queue's lock: who hands over holds it from the item to the
-                // notification.
-                let _state = lock(&self.state);
                 let item = lock(&hand.item).take();
-                Ok(item.expect("comes with the notification"))
+                Ok(item.expect("put there before the claim"))
             }
             Err(stop) => {
                 lock(&self.state).getters.abandon();
@@ -284,6 +290,13 @@ impl<T> Queue<T> {
                 }
             }
         }
+    }
+}
+
+/// Wakes who was handed something, without the queue's lock.
+fn wake<T>(hand: Option<Arc<Hand<T>>>) {
+    if let Some(hand) = hand {
+        hand.waiter.wake();
     }
 }
 

@@ -64,11 +64,18 @@ impl Semaphore {
 
     /// Gives a permit back, or adds one: it may exceed the number at the start, as in gevent.
     pub fn release(&self) {
-        let mut state = lock(&self.state);
-        // Handed over directly: whoever comes now can't overtake. Who gave up at this moment is
-        // passed over.
-        if !state.waiters.notify_one() {
-            state.permits += 1;
+        let next = {
+            let mut state = lock(&self.state);
+            // Handed over directly: whoever comes now can't overtake. Who gave up at this moment is
+            // passed over.
+            let next = state.waiters.claim_one();
+            if next.is_none() {
+                state.permits += 1;
+            }
+            next
+        };
+        if let Some(next) = next {
+            next.wake();
         }
     }
 

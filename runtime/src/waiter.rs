@@ -37,16 +37,26 @@ impl Waiter {
     }
 
     /// Ends the wait; false when it has ended already, and then the notification belongs to someone
-    /// else.
-    pub(crate) fn notify(&self) -> bool {
-        let notified = self
-            .state
+    /// else. If true, [`wake`](Waiter::wake) must follow: better without the primitive's lock, for
+    /// which the one woken would only have to wait.
+    pub(crate) fn claim(&self) -> bool {
+        self.state
             .compare_exchange(WAITING, NOTIFIED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok();
-        if notified {
-            self.sleeper.wake();
+            .is_ok()
+    }
+
+    /// Wakes who has been [claimed](Waiter::claim).
+    pub(crate) fn wake(&self) {
+        self.sleeper.wake();
+    }
+
+    /// Ends the wait and wakes who waits; false as in [`claim`](Waiter::claim).
+    pub(crate) fn notify(&self) -> bool {
+        let claimed = self.claim();
+        if claimed {
+            self.wake();
         }
-        notified
+        claimed
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -132,14 +142,15 @@ impl<N: Node> WaitList<N> {
         std::mem::take(&mut self.nodes)
     }
 
-    /// Notifies the first who still waits; false when there is nobody.
-    pub(crate) fn notify_one(&mut self) -> bool {
+    /// Claims the first who still waits, to be [woken](Waiter::wake) without the lock.
+    #[must_use = "who is claimed must be woken"]
+    pub(crate) fn claim_one(&mut self) -> Option<N> {
         while let Some(node) = self.pop() {
-            if node.waiter().notify() {
-                return true;
+            if node.waiter().claim() {
+                return Some(node);
             }
         }
-        false
+        None
     }
 
     /// Says that one of the list has given up.
@@ -174,7 +185,7 @@ mod tests {
             list.abandon();
         }
         assert!(list.nodes.len() <= 2);
-        assert!(!list.notify_one());
+        assert!(list.claim_one().is_none());
     }
 
     #[test]
