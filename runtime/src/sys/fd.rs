@@ -211,7 +211,8 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAdd
     Ok((fd, address))
 }
 
-/// Blocks the *thread* until the descriptor can be read (or written); false when the time is up.
+/// Blocks the *thread* until the descriptor can be read (or written); false when the time is up, or
+/// a signal has ended the wait: the caller looks at the clock and polls again.
 pub(crate) fn poll(
     fd: BorrowedFd<'_>,
     for_writing: bool,
@@ -236,9 +237,8 @@ pub(crate) fn poll(
     let ready = unsafe { libc::poll(&mut entry, 1, milliseconds) };
     if ready < 0 {
         let error = io::Error::last_os_error();
-        // A signal: the caller looks at the clock and polls again.
         return if error.kind() == io::ErrorKind::Interrupted {
-            Ok(true)
+            Ok(false)
         } else {
             Err(error)
         };
