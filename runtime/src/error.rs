@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Mutex;
 
+use crate::config::StartError;
 use crate::panics;
 
 /// Why a greenlet could not be started.
@@ -49,6 +50,8 @@ pub enum SpawnError {
         /// The size that was asked for, in bytes.
         size: usize,
     },
+    /// It was to be the first greenlet, and the hubs can't start.
+    NotStarted(Box<StartError>),
 }
 
 impl SpawnError {
@@ -63,33 +66,44 @@ impl SpawnError {
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SpawnError::TooMany { alive, max_map_count } => write!(
+            SpawnError::TooMany {
+                alive,
+                max_map_count,
+            } => write!(
                 f,
-                "no room for another greenlet: {alive} are alive and vm.max_map_count is {max_map_count} \
-                 (each takes two mappings); raise it: sysctl -w vm.max_map_count={}",
+                "no room for another greenlet: {alive} are alive and vm.max_map_count is \
+                 {max_map_count} (each takes two mappings); raise it: sysctl -w \
+                 vm.max_map_count={}",
                 max_map_count * 4
             ),
             SpawnError::Stack { size, .. } => write!(
                 f,
-                "the system gave no memory for a greenlet's stack of {} KiB; raise vm.max_map_count \
-                 or the memory limit, or lower the stack size",
+                "the system gave no memory for a greenlet's stack of {} KiB; raise \
+                 vm.max_map_count or the memory limit, or lower the stack size",
                 size / 1024
             ),
             SpawnError::NoHub => f.write_str(
-                "spawn_local outside a greenlet: this thread has no hub; call it from a greenlet, or use spawn",
+                "spawn_local outside a greenlet: this thread has no hub; call it from a greenlet, \
+                 or use spawn",
             ),
             SpawnError::NotThisHub { hub, current } => write!(
                 f,
-                "spawn_local on hub {hub} from hub {current}: it starts greenlets on the caller's own hub only; use spawn"
+                "spawn_local on hub {hub} from hub {current}: it starts greenlets on the caller's \
+                 own hub only; use spawn"
             ),
             SpawnError::NoSuchHub { hub, hubs } => {
-                write!(f, "there is no hub {hub}: hubs are numbered 0 to {}", hubs - 1)
+                write!(
+                    f,
+                    "there is no hub {hub}: hubs are numbered 0 to {}",
+                    hubs - 1
+                )
             }
             SpawnError::StackSize { size } => write!(
                 f,
                 "a stack of {size} bytes can't be used: it must be from {} KiB to 1 GiB",
                 crate::config::MIN_STACK_SIZE / 1024
             ),
+            SpawnError::NotStarted(error) => error.fmt(f),
         }
     }
 }
@@ -101,8 +115,15 @@ impl std::error::Error for SpawnError {
                 source: Some(source),
                 ..
             } => Some(source),
+            SpawnError::NotStarted(error) => error.source(),
             _ => None,
         }
+    }
+}
+
+impl From<StartError> for SpawnError {
+    fn from(error: StartError) -> SpawnError {
+        SpawnError::NotStarted(Box::new(error))
     }
 }
 

@@ -140,7 +140,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`SpawnError`]: a limit is reached, or the builder asks for what can't be had.
+    /// [`SpawnError`]: a limit is reached, the builder asks for what can't be had, or it would be
+    /// the first greenlet and the hubs can't start.
     pub fn spawn<F, T>(self, f: F) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -153,7 +154,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`SpawnError`]: a limit is reached, or the builder asks for what can't be had.
+    /// As [`spawn`](Builder::spawn).
     pub fn spawn_later<F, T>(self, delay: Duration, f: F) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -197,7 +198,7 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let runtime = hub::runtime();
+        let runtime = hub::try_runtime()?;
         let hub = match self.hub {
             Some(hub) if hub < runtime.hubs() => hub as u32,
             Some(hub) => {

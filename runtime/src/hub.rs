@@ -133,12 +133,17 @@ static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 /// If it can't start: no descriptors left, or settings that don't fit the system.
 #[inline]
 pub(crate) fn runtime() -> &'static Runtime {
+    match try_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The hubs, started if need be.
+pub(crate) fn try_runtime() -> Result<&'static Runtime, StartError> {
     match RUNTIME.get() {
-        Some(runtime) => runtime,
-        None => match start(Asked::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => panic!("{error}"),
-        },
+        Some(runtime) => Ok(runtime),
+        None => start(Asked::default()),
     }
 }
 

@@ -155,7 +155,7 @@ impl StreamServer {
     ///
     /// # Errors
     ///
-    /// When it has been stopped, or its greenlet can't be started.
+    /// When it has been stopped, or its greenlet or the hubs can't be started.
     pub fn start(&self) -> io::Result<()> {
         let mut state = lock(&self.inner.state);
         let Some(listener) = &state.listener else {
@@ -166,10 +166,11 @@ impl StreamServer {
         if state.acceptor.is_some() {
             return Ok(());
         }
+        let runtime = hub::try_runtime().map_err(io::Error::other)?;
+        let hub = listener.as_raw_fd() as usize % runtime.hubs();
         let slots = Arc::new(Semaphore::new(
             state.max_connections.unwrap_or_else(allowed),
         ));
-        let hub = listener.as_raw_fd() as usize % hub::runtime().hubs();
         let acceptor = Acceptor {
             inner: Arc::clone(&self.inner),
             listener: Arc::clone(listener),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use greenwood_runtime::{DEFAULT_STACK_SIZE, Hub, StartError, spawn};
+use greenwood_runtime::{Builder, DEFAULT_STACK_SIZE, Hub, StartError, StreamServer, spawn};
 
 use crate::support::{case, child, deadline_of};
 
@@ -131,6 +131,38 @@ fn hubs_start_with_their_settings() {
         end.said("refused: ");
         end.said(text);
     }
+}
+
+/// Who spawns first learns why the hubs can't start, and may go on without them.
+#[test]
+fn first_greenlet_of_hubs_that_cannot_start_is_refused() {
+    let _deadline = deadline_of(LIMIT);
+    if case().is_some() {
+        let server = StreamServer::new("127.0.0.1:0", |_, _| ()).unwrap();
+        let refused = [
+            Builder::new().spawn(|| ()).unwrap_err().to_string(),
+            Builder::new()
+                .spawn_later(LIMIT, || ())
+                .unwrap_err()
+                .to_string(),
+            server.start().unwrap_err().to_string(),
+            server.serve_forever().unwrap_err().to_string(),
+        ];
+        for error in refused {
+            assert!(error.contains("GREENWOOD_HUBS is \"x\""), "{error}");
+        }
+        assert_eq!(Hub::greenlets(), 0);
+        Hub::config().hubs(2).start().unwrap();
+        server.start().unwrap();
+        assert_eq!(Builder::new().spawn(|| 1).unwrap().join().unwrap(), 1);
+        return;
+    }
+    child(
+        "config::first_greenlet_of_hubs_that_cannot_start_is_refused",
+        "x",
+        &[("GREENWOOD_HUBS", "x")],
+    )
+    .passed();
 }
 
 /// A variable that is not even text is refused like any other that is no number.
