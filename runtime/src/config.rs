@@ -78,7 +78,7 @@ impl Hub {
         }
     }
 
-    /// What the process may have at most, as the system says now. Starts the hubs if need be.
+    /// What the process may have at most. Starts the hubs if need be.
     ///
     /// # Panics
     ///
@@ -103,7 +103,8 @@ impl Hub {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Greenlets alive at once: half of what `vm.max_map_count` leaves, less a reserve.
+    /// Greenlets alive at once: half of what `vm.max_map_count` leaves, less a reserve. The
+    /// process's mappings are counted at the start, and again on the way to the limit.
     pub greenlets: usize,
     /// Open descriptors: the soft limit of RLIMIT_NOFILE.
     pub descriptors: u64,
@@ -149,7 +150,8 @@ impl HubConfig {
     ///
     /// # Errors
     ///
-    /// [`StartError`]: the hubs run already with other settings, a setting is out of range, or the system refuses.
+    /// [`StartError`]: the hubs run already with other settings, a setting is out of range, or the
+    /// system refuses.
     pub fn start(self) -> Result<(), StartError> {
         let settings = hub::start(self.asked)?.settings;
         let hubs = self.asked.hubs.unwrap_or(settings.hubs);

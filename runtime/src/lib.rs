@@ -38,6 +38,8 @@
 //! Overflowing it ends the process with a message that names the greenlet. How many may live is
 //! read from the system ([`Hub::limits`]); a spawn beyond is refused.
 
+#![deny(unsafe_code)]
+
 #[cfg(panic = "abort")]
 compile_error!("greenwood needs panic = \"unwind\": kills and time-outs unwind greenlets");
 #[cfg(not(target_os = "linux"))]
@@ -55,6 +57,10 @@ mod queue;
 mod semaphore;
 mod server;
 mod switch;
+#[allow(
+    unsafe_code,
+    reason = "may's calls, system calls and greenlets' stacks: nowhere else"
+)]
 mod sys;
 mod task;
 mod timeout;

@@ -58,10 +58,10 @@ pub(crate) struct Frame {
     pub(crate) timeouts: RefCell<Vec<(u64, u64)>>,
     /// To be called before the next switch.
     pub(crate) before_switch: RefCell<Option<Arc<dyn crate::switch::BeforeSwitch>>>,
+    /// What `before_switch` has panicked with, until it is raised.
+    pub(crate) panic: Cell<Option<Box<dyn std::any::Any + Send>>>,
     /// An interrupt has been raised before without a wait.
     pub(crate) raised: Cell<bool>,
-    /// What that hook has panicked with, until it is raised.
-    pub(crate) panic: Cell<Option<Box<dyn std::any::Any + Send>>>,
 }
 
 /// Stack bounds that the overflow handler may read at any time: written before the greenlet runs.
@@ -175,9 +175,8 @@ impl Task {
         self.killed.load(Ordering::Acquire)
     }
 
-    /// Marks it as killed; true for the first who does.
-    pub(crate) fn mark_killed(&self) -> bool {
-        !self.killed.swap(true, Ordering::AcqRel)
+    pub(crate) fn mark_killed(&self) {
+        self.killed.store(true, Ordering::Release);
     }
 
     /// Wakes it from whatever it waits for. On its hub's thread only.

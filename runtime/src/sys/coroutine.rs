@@ -96,7 +96,7 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// Starts the two greenlets of a hub on worker `hub`; the only spawn that crosses threads.
+/// Starts the first greenlet of a hub on worker `hub`; the only spawn that crosses threads.
 pub(crate) fn spawn_on_worker<F>(hub: usize, name: &str, body: F) -> std::io::Result<()>
 where
     F: FnOnce() + Send + 'static,
