@@ -196,6 +196,17 @@ impl StreamServer {
     pub fn serve_forever(&self) -> io::Result<()> {
         self.start()?;
         let _closed = CloseOnUnwind(self);
+        self.join()
+    }
+
+    /// Waits until the server has been stopped, and all its connections have ended. A kill or a
+    /// time-out that ends the wait does nothing to the server.
+    ///
+    /// # Errors
+    ///
+    /// What the system said of a listener that can't accept: then connections may be left, until
+    /// the [`stop`](StreamServer::stop).
+    pub fn join(&self) -> io::Result<()> {
         self.inner.stopped.wait();
         match lock(&self.inner.state).failure {
             Some(code) => Err(io::Error::from_raw_os_error(code)),

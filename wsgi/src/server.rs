@@ -52,6 +52,8 @@ struct Control {
     /// Where the server listens, or why it does not.
     address: Result<SocketAddr, (io::ErrorKind, String)>,
     state: Mutex<State>,
+    /// It has started, or never will.
+    started: Event,
     stopped: Event,
 }
 
@@ -80,6 +82,7 @@ impl WsgiServer {
             registry: Arc::clone(&registry),
             address,
             state: Mutex::new(State::New(listener)),
+            started: Event::new(),
             stopped: Event::new(),
         };
         Self {
@@ -107,11 +110,12 @@ impl WsgiServer {
     }
 
     /// How long a request's head may take from its first byte, and a new connection to send that;
-    /// past it 408, or for a connection without a byte the end. Default 10 s.
+    /// past it 408, or for a connection without a byte the end. Default 10 s: a browser sends a
+    /// head at once, and who sends it byte by byte holds a greenlet.
     ///
     /// # Panics
     ///
-    /// All of the time-outs panic if they are zero.
+    /// If it is zero.
     #[must_use]
     pub fn head_timeout(mut self, timeout: Duration) -> Self {
         self.shared.head_timeout = positive(timeout);
@@ -119,7 +123,11 @@ impl WsgiServer {
     }
 
     /// How long a read of a request's body waits for the next bytes; past it the read fails with
-    /// 408. Default 30 s.
+    /// 408. Default 30 s: a mobile client may be out of reach for a while in an upload.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
     #[must_use]
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.shared.body_timeout = positive(timeout);
@@ -128,6 +136,10 @@ impl WsgiServer {
 
     /// How long a connection may be idle between two requests; past it it is closed without a word.
     /// Default 75 s. An idle connection costs a greenlet; lower it where they are scarce.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
     #[must_use]
     pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.shared.keep_alive_timeout = positive(timeout);
@@ -135,7 +147,11 @@ impl WsgiServer {
     }
 
     /// How long a write waits for a peer that does not read; past it the connection is cut.
-    /// Default 30 s.
+    /// Default 30 s, as for the body; what waits to be written takes memory.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
     #[must_use]
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.shared.write_timeout = positive(timeout);
@@ -241,19 +257,21 @@ impl WsgiServer {
         }
         server.start()?;
         *state = State::Running(server);
+        self.handle.control.started.set();
         Ok(())
     }
 
     /// Starts, and serves until the server is stopped from elsewhere by a
-    /// [`handle`](Self::handle).
+    /// [`handle`](Self::handle). A kill or a time-out that ends the wait frees the port; who is
+    /// connected is served until the [`stop`](Self::stop).
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start); what the system said of a listener that can't accept.
     pub fn serve_forever(&self) -> io::Result<()> {
         self.start()?;
-        self.handle.join();
-        Ok(())
+        let _closed = CloseOnUnwind(&self.handle);
+        self.handle.join()
     }
 
     /// Stops the server; see [`ServerHandle::stop`].
@@ -278,12 +296,16 @@ impl ServerHandle {
     /// Stops the server: the port is freed, idle connections are closed, and what registered by
     /// [`Exchange::on_stop`](crate::Exchange::on_stop) is told. Requests that are being served get
     /// `timeout` to finish and are told to close; then their greenlets are killed. Returns when
-    /// all have ended. Stopping twice does no harm.
+    /// all have ended, except for the caller's own greenlet. A second call returns at once;
+    /// [`join`](Self::join) waits for the end of the first.
     pub fn stop(&self, timeout: Duration) {
         let control = &self.control;
         let server = match std::mem::replace(&mut *control.lock(), State::Stopped) {
             State::Running(server) => server,
-            State::New(_) => return control.stopped.set(),
+            State::New(_) => {
+                control.started.set();
+                return control.stopped.set();
+            }
             State::Stopped => return,
         };
         server.close();
@@ -292,18 +314,25 @@ impl ServerHandle {
         control.stopped.set();
     }
 
-    /// Waits until the server has been stopped, and all its connections have ended.
-    pub fn join(&self) {
+    /// Waits until the server has been stopped, and all its connections have ended. It may be
+    /// called before the start.
+    ///
+    /// # Errors
+    ///
+    /// What the system said of a listener that can't accept: then connections may be left, until
+    /// the [`stop`](Self::stop).
+    pub fn join(&self) -> io::Result<()> {
+        self.control.started.wait();
         let running = match &*self.control.lock() {
             State::Running(server) => Some(server.clone()),
             State::New(_) | State::Stopped => None,
         };
-        match running.map(|server| server.serve_forever()) {
-            // It stopped by itself: accepting is broken. Nobody else would set the event.
-            Some(Ok(())) => {}
-            // It is being stopped, or has yet to start.
-            _ => {
+        match running {
+            Some(server) => server.join(),
+            // It is being stopped.
+            None => {
                 self.control.stopped.wait();
+                Ok(())
             }
         }
     }
@@ -313,6 +342,19 @@ impl ServerHandle {
         match &*self.control.lock() {
             State::Running(server) => server.connections(),
             State::New(_) | State::Stopped => 0,
+        }
+    }
+}
+
+/// Frees the port when the wait of `serve_forever` is ended by a kill or a time-out.
+struct CloseOnUnwind<'a>(&'a ServerHandle);
+
+impl Drop for CloseOnUnwind<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let State::Running(server) = &*self.0.control.lock()
+        {
+            server.close();
         }
     }
 }

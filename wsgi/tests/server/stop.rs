@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenwood_runtime::Event;
+use greenwood_runtime::{Event, net::TcpStream, sleep, with_timeout};
 use greenwood_wsgi::{
     Application, Body, Environ, Exchange, Handler, Result, ServerHandle, StartResponse, WsgiServer,
 };
@@ -103,8 +103,65 @@ fn serve_forever_ends_with_the_stop() {
     if let Err(error) = serving.join().unwrap() {
         assert!(error.to_string().contains("stopped"), "{error}");
     }
-    handle.join();
+    handle.join().unwrap();
     handle.stop(NEVER);
+}
+
+/// A wait that is ended frees the port if it was the server's own, and else changes nothing.
+#[test]
+fn ended_wait_of_serve_forever_frees_the_port() {
+    let server = serve(hello);
+    let handle = server.server.handle();
+    let short = Duration::from_millis(20);
+    assert!(with_timeout(short, || handle.join()).is_err());
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    client.response();
+    assert!(with_timeout(short, || server.server.serve_forever()).is_err());
+    // Soon: who unwinds can't wait for it.
+    let began = Instant::now();
+    while let Err(error) = WsgiServer::new(server.address, hello).local_addr() {
+        assert!(began.elapsed() < DEADLINE, "{error}");
+        sleep(Duration::from_millis(1));
+    }
+    // Who is connected is served on.
+    client.send(get("/", ""));
+    assert_eq!(client.response().text(), "GET /");
+    server.server.stop(NEVER);
+    handle.join().unwrap();
+}
+
+/// A listener that breaks must not leave the main thread waiting for ever for a server that takes
+/// nobody any more.
+#[test]
+fn listener_that_breaks_ends_serve_forever_with_the_error() {
+    use nix::sys::socket::{Shutdown, SockaddrIn, getsockname, shutdown};
+
+    let server = WsgiServer::new("127.0.0.1:0", hello);
+    let address = server.local_addr().unwrap();
+    let handle = server.handle();
+    let early = thread::spawn({
+        let handle = handle.clone();
+        move || handle.join()
+    });
+    let serving = thread::spawn(move || server.serve_forever());
+    drop(TcpStream::connect(address).unwrap());
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        let Ok(fd) = entry.unwrap().file_name().to_str().unwrap().parse() else {
+            continue;
+        };
+        let is_ours =
+            getsockname::<SockaddrIn>(fd).is_ok_and(|name| name.to_string() == address.to_string());
+        if is_ours && TcpStream::connect(address).is_ok() {
+            shutdown(fd, Shutdown::Read).ok();
+        }
+    }
+    for waiting in [early, serving] {
+        let error = waiting.join().unwrap().unwrap_err();
+        assert!(error.raw_os_error().is_some(), "{error}");
+    }
+    handle.stop(NEVER);
+    assert!(handle.join().is_ok());
 }
 
 #[test]
@@ -227,6 +284,6 @@ fn application_may_stop_its_own_server() {
         (response.text(), response.header("connection")),
         ("GET /stop", Some("close"))
     );
-    server.server.handle().join();
+    server.server.handle().join().unwrap();
     assert!(idle.has_ended());
 }
