@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench end_to_end
-//! cargo bench --bench end_to_end -- --peer 'uws=PATH/uws_echo {port} 1' --rounds 5 --secs 2 --json FILE
+//! cargo bench --bench end_to_end -- --peer 'uws=PATH/uws_echo {port}' --rounds 5 --secs 2 --json FILE
 //! ```
 //!
 //! | option | meaning |

@@ -17,7 +17,9 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     steps.call("cargo-deny is there", || {
         match output_of(&mut project::cargo("deny --version")?) {
             Some(_) => Ok(()),
-            None => Err(Failure::new("cargo install cargo-deny --locked")),
+            None => Err(Failure::new(
+                "cargo-deny is not installed: run cargo install cargo-deny --locked",
+            )),
         }
     })?;
     steps.run(
@@ -38,7 +40,7 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     }
     let mut docs = project::cargo("doc --workspace --no-deps")?;
     steps.run("docs", LIMIT, docs.env("RUSTDOCFLAGS", "-D warnings"))?;
-    // The advisories need a database from a host that CI may not reach.
+    // Not the advisories: their database comes from outside the package registries.
     steps.run(
         "licences and sources",
         LIMIT,
@@ -69,6 +71,8 @@ pub(crate) fn tests_debug(steps: &mut Steps) -> Result<()> {
     steps.run("tests", LIMIT, &mut tests)
 }
 
+/// The same with the optimizer on, in the profile `release-test`: whole-program optimization of
+/// some thirty test programs would take longer than everything else.
 pub(crate) fn tests_release(steps: &mut Steps) -> Result<()> {
     let mut tests = project::cargo("test --workspace --profile release-test")?;
     steps.run("tests of the release", LIMIT, &mut tests)

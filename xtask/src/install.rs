@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -14,13 +15,17 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What playwright-core asks for.
-const NODE_MAJOR: u32 = 20;
+/// What playwright-core asks for, and Debian 12 has.
+const NODE_MAJOR: u32 = 18;
+
+/// What websockets asks for, and Debian 12 has.
+const PYTHON: (u32, u32) = (3, 11);
 
 /// Installs what is missing.
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     debian(steps)?;
     steps.call("node is recent enough", check_node)?;
+    steps.call("python is recent enough", check_python)?;
     npm(steps)?;
     pypi(steps)
 }
@@ -49,7 +54,8 @@ fn debian(steps: &mut Steps) -> Result<()> {
         return Err(Failure::new(format!(
             "the interop tests need more programs.\n  \
              On Debian, as root: apt-get install {packages}\n  \
-             Elsewhere: what these packages are called there"
+             Elsewhere: what these packages are called there\n  \
+             The tests that need none of them: cargo test --workspace"
         )));
     }
     let apt = |words: &str| {
@@ -89,19 +95,33 @@ fn check_node() -> Result<()> {
     match major.and_then(|major| major.parse::<u32>().ok()) {
         Some(major) if major >= NODE_MAJOR => Ok(()),
         _ => Err(Failure::new(format!(
-            "this is Node.js {version}; playwright-core needs {NODE_MAJOR} or newer"
+            "this is Node.js {version}; playwright-core needs {NODE_MAJOR} or newer: put one first \
+             in PATH"
         ))),
     }
+}
+
+fn check_python() -> Result<()> {
+    let asked = format!("import sys; sys.exit(sys.version_info < {PYTHON:?})");
+    if output_of(Command::new("python3").args(["-c", &asked])).is_some() {
+        return Ok(());
+    }
+    let version = output_of(Command::new("python3").arg("--version")).unwrap_or_default();
+    let (major, minor) = PYTHON;
+    Err(Failure::new(format!(
+        "this is {version}; websockets needs Python {major}.{minor} or newer: put one first in PATH"
+    )))
 }
 
 fn npm(steps: &mut Steps) -> Result<()> {
     let (from, to) = (project::root()?.join("interop"), project::interop()?);
     let stamp = to.join("npm.stamp");
     let lock = from.join("package-lock.json");
-    if is_same(&stamp, &lock) {
+    if is_same(&stamp, &lock) && to.join("node_modules/ws").exists() {
         return Ok(());
     }
     fs::create_dir_all(&to)?;
+    forget(&stamp)?;
     for name in ["package.json", "package-lock.json"] {
         fs::copy(from.join(name), to.join(name))?;
     }
@@ -120,6 +140,7 @@ fn pypi(steps: &mut Steps) -> Result<()> {
     if is_same(&stamp, &requirements) && python.exists() {
         return Ok(());
     }
+    forget(&stamp)?;
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv", "--clear"]).arg(to.join("venv"));
     steps.run("python3 -m venv", LIMIT, &mut venv)?;
@@ -130,6 +151,14 @@ fn pypi(steps: &mut Steps) -> Result<()> {
     steps.run("pip install", LIMIT, &mut pip)?;
     fs::copy(requirements, stamp)?;
     Ok(())
+}
+
+/// Removes a stamp before what it vouches for changes.
+fn forget(stamp: &Path) -> Result<()> {
+    match fs::remove_file(stamp) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether both files are there and have the same content.

@@ -15,7 +15,8 @@ use step::{Result, Steps};
 const HELP: &str = "\
 usage: cargo xtask COMMAND
 
-  test     all tests: the workspace's own, in debug and in release, and those with real clients
+  test     all tests: the workspace's own, in debug and in release (the profile release-test,
+           which is release without LTO), and those with real clients
   interop  only those with real clients: npm's ws, Python's websockets and http.client, Node's
            fetch, headless Chromium
              --screenshot FILE  also saves a picture of the example's page as PNG

@@ -45,7 +45,8 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?)
-            .spawn()?;
+            .spawn()
+            .map_err(|error| Failure::new(format!("the example echo can't be started: {error}")))?;
         let stdout = child.stdout.take();
         let mut server = Server {
             child: Some(child),
@@ -81,7 +82,10 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
-            .spawn()?;
+            .spawn()
+            .map_err(|error| {
+                Failure::new(format!("the example echo_bench can't be started: {error}"))
+            })?;
         let mut server = Server {
             child: Some(child),
             log,
