@@ -28,6 +28,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+// README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use greenwood_runtime as runtime;
 pub use greenwood_websocket as websocket;
 pub use greenwood_wsgi as wsgi;

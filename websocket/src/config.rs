@@ -18,10 +18,12 @@ pub struct WebSocketConfig {
     /// What happens to a sender when the mark is passed. Default: [`SlowConsumer::Block`].
     pub slow_consumer: SlowConsumer,
     /// How long the system may take nothing of what waits for a peer before the connection is
-    /// ended. Default: 30 s.
+    /// ended. Default: 30 s: a mobile peer may be out of reach for a while, but what waits for it
+    /// takes memory, and may hold senders up.
     pub write_timeout: Duration,
     /// How long the peer may take to answer a close frame, and to take what still waits for it
-    /// when its application has ended. Default: 5 s; then the connection is cut.
+    /// when its application has ended; then the connection is cut. Default: 5 s: an honest peer
+    /// answers within a round trip, and a greenlet is held meanwhile.
     pub close_timeout: Duration,
 }
 

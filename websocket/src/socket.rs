@@ -49,7 +49,8 @@ impl WebSocket {
     /// # Errors
     ///
     /// [`WebSocketError::Closed`] after the connection was closed, [`WebSocketError::Disconnected`]
-    /// when it broke while the caller waited.
+    /// when it breaks in the write or while the caller waits, and at once when too much waits
+    /// under [`SlowConsumer::Close`](crate::SlowConsumer::Close).
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<(), WebSocketError> {
         self.connection.send(message.into())
     }
