@@ -74,7 +74,7 @@ pub use greenlet::{
     Builder, Current, Greenlet, current_id, getcurrent, idle, joinall, killall, sleep, spawn,
     spawn_later, spawn_local, trim_stack,
 };
-pub use panics::is_interrupt;
+pub use panics::{is_interrupt, is_kill};
 pub use queue::{GetError, PutError, Queue};
 pub use semaphore::Semaphore;
 pub use server::StreamServer;

@@ -63,6 +63,12 @@ pub fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
     payload.is::<GreenletExit>() || payload.is::<TimeoutExpired>()
 }
 
+/// Whether a payload caught by `catch_unwind` is a kill on its way up: gevent's `GreenletExit`.
+/// Other [interrupts](is_interrupt) are time-outs.
+pub fn is_kill(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<GreenletExit>()
+}
+
 /// Drops what is a user's. Its destructor may panic, as may that of the payload: none of it goes
 /// further.
 pub(crate) fn drop_caught<T>(value: T) {

@@ -16,6 +16,7 @@ use crate::{
     exchange::{Continuation, Ended, Exchange, answer},
     log::{self, Access},
     options::Shared,
+    pace::Pace,
     proto::{HeadParser, HttpError, LimitKind, PeerFault, RequestHead},
     received::Received,
     registry::Entry,
@@ -117,7 +118,7 @@ impl Connection {
             return next;
         }
         loop {
-            let waited = if self.received.is_empty() {
+            let waited = if is_blank(self.received.unread()) {
                 self.wait_idle(patience)
             } else {
                 let deadline =
@@ -200,13 +201,13 @@ impl Connection {
     fn exchange(mut self, shared: &Arc<Shared>, head: RequestHead) -> Ended {
         let access = Access::begin(shared.access_log);
         let received = std::mem::take(&mut self.received);
-        let timeout = Some(shared.body_timeout);
+        let pace = Pace::new(shared.body_timeout, shared.min_data_rate);
         let input = Input::new(
             Some(self.stream.clone()),
             &head,
             received,
             &shared.limits,
-            timeout,
+            Some(pace),
         );
         let environ = Environ::new(head, Arc::clone(&self.peers), input);
         let mut exchange = Exchange::new(shared, environ, self, access);
@@ -216,10 +217,9 @@ impl Connection {
         // can still be used.
         match panic::catch_unwind(AssertUnwindSafe(call)) {
             Ok(result) => exchange.end(result),
-            Err(payload) if greenwood_runtime::is_interrupt(&*payload) => {
-                panic::resume_unwind(payload)
-            }
-            Err(payload) => exchange.end_panicked(&*payload),
+            // As pywsgi, which answers 500 also when the greenlet is killed. A kill stays in force:
+            // it ends the greenlet at the next call that waits.
+            Err(payload) => exchange.end_unwound(payload),
         }
     }
 
@@ -237,7 +237,8 @@ impl Connection {
         log::failure(&error, false, line, peer);
         self.unread = true;
         let to_head = line.starts_with(b"HEAD ");
-        let mut response = ResponseWriter::refusal(self.stream.clone(), to_head);
+        let pace = Pace::new(shared.write_timeout, shared.min_data_rate);
+        let mut response = ResponseWriter::refusal(self.stream.clone(), to_head, pace);
         let ended = answer(&mut response, &error, to_head, shared, self);
         if let Some(access) = access {
             access.finish(peer, line, error.status_hint(), response.sent());

@@ -5,7 +5,7 @@ use std::{
     borrow::Cow,
     fmt,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use crate::{
@@ -280,6 +280,10 @@ impl Environ {
     /// The body: `wsgi.input`.
     pub fn input(&mut self) -> &mut Input {
         &mut self.input
+    }
+
+    pub(crate) fn too_late_to_continue(&self) -> Option<Arc<AtomicBool>> {
+        self.input.too_late_to_continue()
     }
 
     /// Puts a value into the environ, found again by its type; the earlier value of that type is

@@ -1,7 +1,9 @@
 //! One request and its response.
 
 use std::{
+    any::Any,
     fmt,
+    mem::ManuallyDrop,
     net::IpAddr,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
@@ -14,6 +16,7 @@ use crate::{
     connection::Connection,
     log::{self, Access},
     options::Shared,
+    pace::Pace,
     proto::{ApplicationFault, reason_phrase},
     writer::{ResponseWriter, Terms},
 };
@@ -67,7 +70,12 @@ impl<'s> Exchange<'s> {
         connection: Connection,
         access: Option<Access>,
     ) -> Self {
-        let response = ResponseWriter::new(connection.stream.clone(), environ.head());
+        let response = ResponseWriter::new(
+            connection.stream.clone(),
+            environ.head(),
+            Pace::new(shared.write_timeout, shared.min_data_rate),
+            environ.too_late_to_continue(),
+        );
         Self {
             shared,
             environ,
@@ -124,13 +132,14 @@ impl<'s> Exchange<'s> {
     /// them, and gives the connection away. HTTP does not touch it again, but the environ stays,
     /// so that the handler can still call the application.
     ///
-    /// An unread body is dropped first; the environ's input is at its end from then on. The access
-    /// log line is written now, with status 101.
+    /// An unread body is read to its end and dropped first; the environ's input is at its end from
+    /// then on. The access log line is written now, with status 101.
     ///
     /// # Errors
     ///
-    /// A header that cannot be sent, a response that was sent already, a body too large to be
-    /// dropped ([`Limits::max_discard`](crate::proto::Limits::max_discard)), and errors of sending.
+    /// A header that cannot be sent, a response that was sent already, what reading the body fails
+    /// with (413 for one of more than [`Limits::max_discard`](crate::proto::Limits::max_discard)),
+    /// and errors of sending.
     pub fn upgrade(&mut self, headers: &[(&str, &str)]) -> Result<Upgraded> {
         if self.is_upgraded()
             || self.response.encoder().head_written()
@@ -139,11 +148,7 @@ impl<'s> Exchange<'s> {
             return Err(Error::Http(ApplicationFault::HeadSent.into()));
         }
         // RFC 9110 section 7.8: the whole request comes before the new protocol.
-        if !self.environ.input().discard(self.shared.limits.max_discard) {
-            return Err(Error::application(
-                "upgrade of a request with an unread body",
-            ));
-        }
+        self.environ.input().drain(self.shared.limits.max_discard)?;
         self.response.upgrade(headers)?;
         self.log(101);
         let leftover = self.environ.input().release().to_vec();
@@ -212,9 +217,11 @@ impl<'s> Exchange<'s> {
         self.settle(result)
     }
 
-    /// Ends the exchange after the handler has panicked.
-    pub(crate) fn end_panicked(self, payload: &(dyn std::any::Any + Send)) -> Ended {
-        log::panicked(payload, self.line(), self.peer());
+    /// Ends the exchange after the handler has panicked, was killed or let a time-out pass.
+    pub(crate) fn end_unwound(self, payload: Box<dyn Any + Send>) -> Ended {
+        log::unwound(&*payload, self.line(), self.peer());
+        // Before there is anything that its destructor, if that panics too, could leak.
+        drop_payload(payload);
         self.settle(Err(Error::application("panic")))
     }
 
@@ -237,7 +244,7 @@ impl<'s> Exchange<'s> {
             }
             Err(_) => {
                 self.log(self.response.encoder().status());
-                cut(&self.response, &connection)
+                Ended::Cut
             }
         }
     }
@@ -271,13 +278,13 @@ impl<'s> Exchange<'s> {
         if self.is_upgraded() {
             return Err(Error::Http(ApplicationFault::HeadSent.into()));
         }
+        let input = self.environ.input();
         let terms = Terms {
             server: &self.shared.server_header,
-            // If the body cannot be got rid of, better to say so.
-            keep_alive: self
-                .environ
-                .input()
-                .is_disposable(self.shared.limits.max_discard)
+            // If the body cannot be got rid of, or nothing is known about it as somebody has
+            // exchanged the input, better to say so.
+            keep_alive: input.is_attached()
+                && input.is_disposable(self.shared.limits.max_discard)
                 && !self.shared.registry.is_stopping(),
         };
         self.response.respond(body, terms)
@@ -305,10 +312,10 @@ impl Continuation {
         match called {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::failure(&error, false, line, peer),
-            Err(payload) if greenwood_runtime::is_interrupt(&*payload) => {
-                panic::resume_unwind(payload)
+            Err(payload) => {
+                log::unwound(&*payload, line, peer);
+                drop_payload(payload);
             }
-            Err(payload) => log::panicked(&*payload, line, peer),
         }
     }
 }
@@ -329,16 +336,16 @@ pub(crate) fn answer(
     };
     match response.replace(&status, error.answer(), to_head, terms) {
         Ok(()) => Ended::Close(connection),
-        Err(_) => cut(response, &connection),
+        Err(_) => Ended::Cut,
     }
 }
 
-/// Makes sure that the peer does not take what it has got for the whole.
-fn cut(response: &ResponseWriter, connection: &Connection) -> Ended {
-    if response.encoder().ends_with_connection() {
-        connection.stream.set_reset_on_close(true).ok();
+/// Drops what somebody has panicked with. Its destructor may panic as well.
+pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
+    if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // It is not worth a third try.
+        let _leaked = ManuallyDrop::new(again);
     }
-    Ended::Cut
 }
 
 impl fmt::Debug for Exchange<'_> {

@@ -3,12 +3,17 @@
 use std::{
     fmt,
     io::{self, Read, Write},
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use greenwood_runtime::net::TcpStream;
 
 use crate::{
+    pace::Pace,
     proto::{BodyDecoder, Framing, HttpError, LimitKind, Limits, PeerFault, RequestHead},
     received::Received,
 };
@@ -21,8 +26,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// A read fails if the body is malformed (400), too large (413), ends early (400), or pauses for
-/// longer than the server's body time-out (408). The [`io::Error`] carries the
+/// A read fails if the body is malformed (400), too large (413), ends early (400), pauses for
+/// longer than the server's body time-out or is slower than its minimum rate (408). The [`io::Error`] carries the
 /// [`HttpError`], so an application that passes it on with `?` answers as fits.
 pub struct Input {
     /// None: there is no connection, or no longer.
@@ -30,9 +35,14 @@ pub struct Input {
     /// What was received behind the head.
     received: Received,
     decoder: BodyDecoder,
-    /// `100 Continue` has yet to be sent, before anything can be expected to come.
-    continue_due: bool,
-    timeout: Option<Duration>,
+    /// `100 Continue` has yet to be sent, before anything can be expected to come. The flag says
+    /// that the response has begun: then it is too late (RFC 9110 section 15.2).
+    continue_due: Option<Arc<AtomicBool>>,
+    /// Bytes that came over the connection, framing included, behind the head's buffer.
+    came: u64,
+    pace: Option<Pace>,
+    /// When what is left of the body has to be there.
+    deadline: Option<Instant>,
     failed: Option<Failure>,
 }
 
@@ -59,19 +69,27 @@ impl Input {
         head: &RequestHead,
         received: Received,
         limits: &Limits,
-        timeout: Option<Duration>,
+        pace: Option<Pace>,
     ) -> Self {
         // RFC 9110 section 10.1.1: no need for a 100 when the body is on its way already.
-        let continue_due = head.expects_continue() && received.is_empty();
+        let continue_due =
+            (head.expects_continue() && received.is_empty()).then(Arc::<AtomicBool>::default);
         let decoder = BodyDecoder::new(head.framing(), limits);
         Self {
             stream,
             received,
             decoder,
             continue_due,
-            timeout,
+            came: 0,
+            pace,
+            deadline: None,
             failed: None,
         }
+    }
+
+    /// To be set when the response begins, if that matters.
+    pub(crate) fn too_late_to_continue(&self) -> Option<Arc<AtomicBool>> {
+        self.continue_due.clone()
     }
 
     /// Whether the body has been read to its end.
@@ -92,7 +110,7 @@ impl Input {
     /// Whether the connection can serve another request once what is left has been dropped, as far
     /// as is known.
     pub(crate) fn is_disposable(&self, max_discard: u64) -> bool {
-        let waits = self.continue_due && !self.is_done();
+        let waits = self.continue_due.is_some() && !self.is_done();
         self.failed.is_none()
             && !waits
             && self.decoder.direct().is_none_or(|left| left <= max_discard)
@@ -101,25 +119,32 @@ impl Input {
     /// Drops what is left of the body. False if that is not worth it, takes longer than a read may,
     /// or fails.
     pub(crate) fn discard(&mut self, max: u64) -> bool {
-        if !self.is_disposable(max) {
-            return false;
-        }
+        self.is_disposable(max) && self.drain(max).is_ok()
+    }
+
+    /// Reads what is left of the body and drops it, for who can't go on otherwise; in no more time
+    /// than a read may take.
+    ///
+    /// # Errors
+    ///
+    /// As a read's; 413 when more than `max` bytes are left.
+    pub(crate) fn drain(&mut self, max: u64) -> io::Result<()> {
         if self.is_done() {
-            return true;
+            return Ok(());
         }
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        if self.decoder.direct().is_some_and(|left| left > max) {
+            return Err(self.fail(too_large(max)));
+        }
+        self.deadline = self.pace.map(|pace| Instant::now() + pace.timeout);
         let mut left = max;
         let mut scratch = [0; 2048];
         while !self.is_done() {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return false;
-            }
-            match self.read(&mut scratch) {
-                Ok(read) if read as u64 <= left => left -= read as u64,
-                _ => return false,
-            }
+            let read = self.read(&mut scratch)? as u64;
+            left = left
+                .checked_sub(read)
+                .ok_or_else(|| self.fail(too_large(max)))?;
         }
-        true
+        Ok(())
     }
 
     /// Ends the reading: what was received behind the body. The input is at its end from now on.
@@ -135,8 +160,17 @@ impl Input {
         failure.error()
     }
 
+    fn too_slow(&mut self) -> io::Error {
+        let max = self.pace.map_or(0, |pace| pace.timeout.as_millis() as u64);
+        self.fail(HttpError::Limit {
+            limit: LimitKind::BodyTime,
+            max,
+        })
+    }
+
     fn send_continue(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.continue_due)
+        if let Some(too_late) = self.continue_due.take()
+            && !too_late.load(Ordering::Relaxed)
             && let Some(stream) = &mut self.stream
         {
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -148,14 +182,23 @@ impl Input {
     /// else into the buffer, for which 0 is returned.
     fn receive(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.send_continue()?;
-        let Some(stream) = &mut self.stream else {
-            return Err(self.fail(PeerFault::BodyTruncated));
-        };
         let direct = self
             .decoder
             .direct()
             .and_then(|left| usize::try_from(left).ok());
-        stream.set_read_timeout(self.timeout)?;
+        let began = Instant::now();
+        let timeout = match (self.pace, self.deadline) {
+            (Some(_), Some(deadline)) => Some(deadline.saturating_duration_since(began)),
+            (Some(pace), None) => Some(pace.timeout),
+            (None, _) => None,
+        };
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(self.too_slow());
+        }
+        let Some(stream) = &mut self.stream else {
+            return Err(self.fail(PeerFault::BodyTruncated));
+        };
+        stream.set_read_timeout(timeout)?;
         let result = match direct {
             Some(left) if out.len() >= left.min(DIRECT_SIZE) => {
                 let length = out.len().min(left);
@@ -163,6 +206,14 @@ impl Input {
             }
             _ => fill(&mut self.received, stream).map(Place::Buffer),
         };
+        if let Ok(Place::Out(read) | Place::Buffer(read)) = result {
+            self.came += read as u64;
+            if let Some(pace) = &mut self.pace
+                && !pace.waited(began, self.came)
+            {
+                return Err(self.too_slow());
+            }
+        }
         match result {
             Ok(Place::Out(0) | Place::Buffer(0)) => Err(self.fail(PeerFault::BodyTruncated)),
             Ok(Place::Buffer(_)) => Ok(0),
@@ -170,13 +221,7 @@ impl Input {
                 self.decoder.skip(read);
                 Ok(read)
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let max = self.timeout.map_or(0, |timeout| timeout.as_millis() as u64);
-                Err(self.fail(HttpError::Limit {
-                    limit: LimitKind::BodyTime,
-                    max,
-                }))
-            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(self.too_slow()),
             Err(error) => {
                 self.failed = Some(Failure::Io(error.kind()));
                 Err(error)
@@ -242,6 +287,13 @@ impl Failure {
             }
             Self::Io(kind) => kind.into(),
         }
+    }
+}
+
+fn too_large(max: u64) -> HttpError {
+    HttpError::Limit {
+        limit: LimitKind::BodySize,
+        max,
     }
 }
 

@@ -32,6 +32,8 @@ mod log;
 #[cfg(feature = "io")]
 mod options;
 #[cfg(feature = "io")]
+mod pace;
+#[cfg(feature = "io")]
 mod received;
 #[cfg(feature = "io")]
 mod registry;

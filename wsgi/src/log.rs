@@ -58,14 +58,23 @@ pub(crate) fn failure(error: &Error, broken: bool, line: &[u8], peer: IpAddr) {
     }
 }
 
-/// Notes a panic of the application.
-pub(crate) fn panicked(payload: &(dyn std::any::Any + Send), line: &[u8], peer: IpAddr) {
+/// Notes how the application unwound. A kill is no failure, and the stop's own affair.
+pub(crate) fn unwound(payload: &(dyn std::any::Any + Send), line: &[u8], peer: IpAddr) {
+    let line = Escaped(line);
+    if greenwood_runtime::is_kill(payload) {
+        tracing::debug!(target: "greenwood::wsgi", %peer, "\"{line}\" killed");
+        return;
+    }
+    if greenwood_runtime::is_interrupt(payload) {
+        tracing::error!(target: "greenwood::wsgi", %peer, "\"{line}\" failed: a time-out that nobody caught");
+        return;
+    }
     let message = payload
         .downcast_ref::<&'static str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    tracing::error!(target: "greenwood::wsgi", %peer, "\"{}\" panicked: {message}", Escaped(line));
+    tracing::error!(target: "greenwood::wsgi", %peer, "\"{line}\" panicked: {message}");
 }
 
 impl fmt::Display for Escaped<'_> {

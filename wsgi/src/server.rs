@@ -61,7 +61,8 @@ enum State {
     /// Not started; there is no listener if it could not be had.
     New(Option<TcpListener>),
     Running(StreamServer),
-    Stopped,
+    /// Or being stopped.
+    Stopped(Option<StreamServer>),
 }
 
 impl WsgiServer {
@@ -158,6 +159,19 @@ impl WsgiServer {
         self
     }
 
+    /// How many bytes per second a peer has to send of a request's body, and to take of a
+    /// response, on an average over the body; 0: any. Only the time in which the server waits for
+    /// the peer counts, and [`body_timeout`](Self::body_timeout) or
+    /// [`write_timeout`](Self::write_timeout) is allowed on top of it. Past it a read fails with
+    /// 408, and a response is cut. Default 240, what a modem of 2,400 baud brings: without it a
+    /// byte now and then would hold a greenlet for ever. Set it to 0 for requests that are streams
+    /// of rare events.
+    #[must_use]
+    pub fn min_data_rate(mut self, bytes_per_second: u32) -> Self {
+        self.shared.min_data_rate = bytes_per_second;
+        self
+    }
+
     /// How many connections are served at a time; more wait in the backlog. Default: as many as
     /// the process may have descriptors and greenlets.
     ///
@@ -239,7 +253,7 @@ impl WsgiServer {
         let listener = match &mut *state {
             State::New(listener) => listener.take(),
             State::Running(_) => return Ok(()),
-            State::Stopped => None,
+            State::Stopped(_) => None,
         };
         let Some(listener) = listener else {
             return Err(io::Error::other(
@@ -296,17 +310,27 @@ impl ServerHandle {
     /// Stops the server: the port is freed, idle connections are closed, and what registered by
     /// [`Exchange::on_stop`](crate::Exchange::on_stop) is told. Requests that are being served get
     /// `timeout` to finish and are told to close; then their greenlets are killed. Returns when
-    /// all have ended, except for the caller's own greenlet. A second call returns at once;
-    /// [`join`](Self::join) waits for the end of the first.
+    /// all have ended, except for the caller's own greenlet. A second call waits for the end of the
+    /// first.
     pub fn stop(&self, timeout: Duration) {
         let control = &self.control;
-        let server = match std::mem::replace(&mut *control.lock(), State::Stopped) {
-            State::Running(server) => server,
-            State::New(_) => {
-                control.started.set();
-                return control.stopped.set();
-            }
-            State::Stopped => return,
+        let server = {
+            let mut state = control.lock();
+            let server = match &*state {
+                State::Running(server) => Some(server.clone()),
+                State::New(_) => None,
+                State::Stopped(_) => {
+                    drop(state);
+                    control.stopped.wait();
+                    return;
+                }
+            };
+            *state = State::Stopped(server.clone());
+            server
+        };
+        let Some(server) = server else {
+            control.started.set();
+            return control.stopped.set();
         };
         server.close();
         control.registry.stop();
@@ -325,7 +349,7 @@ impl ServerHandle {
         self.control.started.wait();
         let running = match &*self.control.lock() {
             State::Running(server) => Some(server.clone()),
-            State::New(_) | State::Stopped => None,
+            State::New(_) | State::Stopped(_) => None,
         };
         match running {
             Some(server) => server.join(),
@@ -340,8 +364,8 @@ impl ServerHandle {
     /// How many connections are being served.
     pub fn connections(&self) -> usize {
         match &*self.control.lock() {
-            State::Running(server) => server.connections(),
-            State::New(_) | State::Stopped => 0,
+            State::Running(server) | State::Stopped(Some(server)) => server.connections(),
+            State::New(_) | State::Stopped(None) => 0,
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{
     io::{self, IoSlice},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use greenwood_runtime::net::TcpStream;
@@ -11,6 +15,7 @@ use crate::{
     Body, Error, Result,
     body::{BodyWriter, Content},
     clock,
+    pace::Pace,
     proto::{
         ApplicationFault, HttpError, Payload, RequestHead, ResponseContext, ResponseEncoder,
         encode_upgrade,
@@ -31,6 +36,9 @@ pub(crate) struct ResponseWriter {
     broken: bool,
     /// A piece of body was refused; none may come after it.
     fault: Option<HttpError>,
+    pace: Pace,
+    /// To be set before the first byte; see [`Input`](crate::Input).
+    begun: Option<Arc<AtomicBool>>,
 }
 
 /// What the server has to say about a response.
@@ -45,16 +53,23 @@ pub(crate) struct Terms<'a> {
 const COPY_LIMIT: usize = 8 * 1024;
 
 impl ResponseWriter {
-    pub(crate) fn new(stream: TcpStream, request: &RequestHead) -> Self {
-        Self::with(stream, ResponseEncoder::new(request))
+    pub(crate) fn new(
+        stream: TcpStream,
+        request: &RequestHead,
+        pace: Pace,
+        begun: Option<Arc<AtomicBool>>,
+    ) -> Self {
+        let mut writer = Self::with(stream, ResponseEncoder::new(request), pace);
+        writer.begun = begun;
+        writer
     }
 
     /// A writer for the answer to a request that could not be read.
-    pub(crate) fn refusal(stream: TcpStream, to_head: bool) -> Self {
-        Self::with(stream, ResponseEncoder::refusal(to_head))
+    pub(crate) fn refusal(stream: TcpStream, to_head: bool, pace: Pace) -> Self {
+        Self::with(stream, ResponseEncoder::refusal(to_head), pace)
     }
 
-    fn with(stream: TcpStream, encoder: ResponseEncoder) -> Self {
+    fn with(stream: TcpStream, encoder: ResponseEncoder, pace: Pace) -> Self {
         let stream = Some(stream);
         Self {
             stream,
@@ -63,6 +78,8 @@ impl ResponseWriter {
             sent: 0,
             broken: false,
             fault: None,
+            pace,
+            begun: None,
         }
     }
 
@@ -224,6 +241,9 @@ impl ResponseWriter {
         let Some(stream) = &self.stream else {
             return Err(io::Error::from(io::ErrorKind::NotConnected).into());
         };
+        if let Some(begun) = &self.begun {
+            begun.store(true, Ordering::Relaxed);
+        }
         // Until all is out, also if this greenlet is killed meanwhile.
         self.broken = true;
         let (before, after) = self.out.split_at(at);
@@ -232,7 +252,7 @@ impl ResponseWriter {
             IoSlice::new(piece),
             IoSlice::new(after),
         ];
-        write_all(stream, slices, &mut self.sent)?;
+        write_all(stream, slices, &mut self.sent, &mut self.pace)?;
         self.broken = false;
         self.out.clear();
         Ok(())
@@ -250,11 +270,25 @@ impl ResponseWriter {
 
 impl Drop for ResponseWriter {
     fn drop(&mut self) {
+        // However it was broken off (an error, a panic, a kill), the peer must not take what it has
+        // got for the whole.
+        let cut = self.broken || (self.sent > 0 && !self.encoder.is_finished());
+        if cut
+            && self.encoder.ends_with_connection()
+            && let Some(stream) = &self.stream
+        {
+            stream.set_reset_on_close(true).ok();
+        }
         scratch::put_back(std::mem::take(&mut self.out));
     }
 }
 
-fn write_all(stream: &TcpStream, mut slices: &mut [IoSlice<'_>], sent: &mut u64) -> io::Result<()> {
+fn write_all(
+    stream: &TcpStream,
+    mut slices: &mut [IoSlice<'_>],
+    sent: &mut u64,
+    pace: &mut Pace,
+) -> io::Result<()> {
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let result = match &*slices {
@@ -270,7 +304,14 @@ fn write_all(stream: &TcpStream, mut slices: &mut [IoSlice<'_>], sent: &mut u64)
                 *sent += written as u64;
                 IoSlice::advance_slices(&mut slices, written);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.wait_writable()?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let began = Instant::now();
+                stream.wait_writable()?;
+                if !pace.waited(began, *sent) {
+                    let reason = "the peer reads more slowly than the minimum rate";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -93,7 +93,7 @@ pub enum LimitKind {
     Trailers,
     /// The time for the head, in milliseconds.
     HeadTime,
-    /// The time between two reads of the body, in milliseconds.
+    /// The time for the body, in milliseconds: for a pause in it, and beyond the minimum rate.
     BodyTime,
 }
 
@@ -116,7 +116,7 @@ pub enum ApplicationFault {
     BodyTooLong,
     /// The body ended before the announced length.
     BodyTooShort,
-    /// A body for a status that has none (204, 304).
+    /// A body for a status that has none (204, 205, 304).
     BodyNotAllowed,
     /// The body began, or the call ended, before `start_response` was called.
     NotStarted,

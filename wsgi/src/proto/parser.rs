@@ -54,6 +54,14 @@ impl HeadParser {
         let new = &buffer[self.seen.min(buffer.len())..];
         self.seen = buffer.len();
 
+        match bytes {
+            // httparse would skip any number of these.
+            [b'\r', ..] if skipped == 2 * MAX_EMPTY_LINES => {
+                return Err(PeerFault::RequestLine.into());
+            }
+            [b'\n', ..] => return Err(PeerFault::LineEnd.into()),
+            _ => {}
+        }
         check_request_line(bytes, limits)?;
         let window = &bytes[..bytes.len().min(limits.max_head_size)];
         // Nothing can have changed before another line has ended.

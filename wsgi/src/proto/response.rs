@@ -30,6 +30,8 @@ pub struct ResponseEncoder {
     has_server: bool,
     /// Options of the application's `Connection` headers other than `close` and `keep-alive`.
     options: String,
+    /// The body ends with the connection.
+    until_close: bool,
     phase: Phase,
 }
 
@@ -98,6 +100,7 @@ impl ResponseEncoder {
             has_date: false,
             has_server: false,
             options: String::new(),
+            until_close: false,
             phase: Phase::New,
         }
     }
@@ -182,7 +185,7 @@ impl ResponseEncoder {
     /// # Errors
     ///
     /// [`ApplicationFault::NotStarted`]; [`BodyNotAllowed`](ApplicationFault::BodyNotAllowed) for
-    /// a 204 or 304 with a body; [`BodyTooLong`](ApplicationFault::BodyTooLong) and
+    /// a 204, 205 or 304 with a body; [`BodyTooLong`](ApplicationFault::BodyTooLong) and
     /// [`BodyTooShort`](ApplicationFault::BodyTooShort) if the length is known and contradicts the
     /// declared one; [`HeadSent`](ApplicationFault::HeadSent) if called twice. Nothing has to have
     /// been sent by then, so a 500 can still take the response's place (see
@@ -199,7 +202,7 @@ impl ResponseEncoder {
             _ => return Err(ApplicationFault::HeadSent.into()),
         }
         let without_body = matches!(self.status, 204 | 304);
-        if without_body && length.is_some_and(|length| length > 0) {
+        if (without_body || self.status == 205) && length.is_some_and(|length| length > 0) {
             return Err(ApplicationFault::BodyNotAllowed.into());
         }
         // A HEAD-aware application declares a length and returns nothing.
@@ -209,12 +212,14 @@ impl ResponseEncoder {
         {
             return Err(mismatch(length > declared).into());
         }
-        if self.status == 204 && self.declared.is_some_and(|length| length > 0) {
+        // RFC 9110 sections 8.6 and 15.3.6.
+        if matches!(self.status, 204 | 205) && self.declared.is_some_and(|length| length > 0) {
             return Err(ApplicationFault::ContentLength.into());
         }
 
         let announced = match (self.declared, length) {
             (Some(declared), _) => Some(declared),
+            (None, _) if self.status == 205 => Some(0),
             // Nothing is said about what GET would have given.
             (None, _) if announces_only => None,
             (None, length) => length,
@@ -238,6 +243,7 @@ impl ResponseEncoder {
         let ends_itself = body != Phase::UntilClose || self.to_head;
         self.keep_alive &= context.keep_alive && ends_itself;
         self.write_context(out, context);
+        self.until_close = body == Phase::UntilClose && !self.to_head;
         self.phase = if without_body {
             Phase::NoBody { allowed: false }
         } else if self.to_head {
@@ -329,7 +335,7 @@ impl ResponseEncoder {
     /// Whether the body ends with the connection, so that a peer cannot tell a response that was
     /// broken off from a whole one.
     pub fn ends_with_connection(&self) -> bool {
-        self.phase == Phase::UntilClose
+        self.until_close
     }
 
     /// Whether `start` was called and `head` was not.

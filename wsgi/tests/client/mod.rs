@@ -209,6 +209,19 @@ impl Client {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Everything up to a reset; a panic if the connection ends in an orderly way.
+    pub(crate) fn rest_before_reset(&mut self) -> Vec<u8> {
+        let end = loop {
+            match self.more() {
+                Ok(true) => {}
+                end => break end,
+            }
+        };
+        let error = end.expect_err("the connection ended as if all were well");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Whether the connection has ended, and nothing was left of it.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.rest_or_reset().is_empty()

@@ -53,6 +53,19 @@ fn empty_lines_before_the_request_line_are_skipped() {
     assert_eq!(head(&format!("\r\n{}", get(""))).path(), "/");
     assert_eq!(head(&format!("\r\n\r\n{}", get(""))).path(), "/");
     assert_eq!(refusal(format!("\n{}", get(""))), 400);
+    assert_eq!(refusal(format!("\r\n\n{}", get(""))), 400);
+}
+
+/// More of them would be a way round the limit on the request line, and what is logged of it.
+#[test]
+fn only_two_empty_lines_are_skipped() {
+    for lines in [3, 4, 500] {
+        let empty = "\r\n".repeat(lines);
+        assert_eq!(refusal(format!("{empty}{}", get(""))), 400, "{lines}");
+        assert_eq!(refusal(&empty), 400, "{lines}");
+    }
+    let line = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(20_000));
+    assert_eq!(refusal(format!("\r\n\r\n{line}")), 414);
 }
 
 #[test]

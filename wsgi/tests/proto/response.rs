@@ -172,6 +172,29 @@ fn status_without_a_body_has_none() {
     }
 }
 
+/// RFC 9110 section 15.3.6.
+#[test]
+fn reset_content_says_that_it_has_none() {
+    for body in [&[] as &[&str], &[""]] {
+        for known in [true, false] {
+            let (text, keep) = respond(GET, "205 Reset Content", &[], body, known).unwrap();
+            assert!(text.ends_with("\r\n\r\n") && keep, "{text}");
+            assert!(text.contains("Content-Length: 0\r\n"), "{text}");
+        }
+    }
+    let declared = [("Content-Length", "5")];
+    let refused = fault("205 Reset Content", &declared, &[], false);
+    assert_eq!(refused, ApplicationFault::ContentLength.into());
+    assert_eq!(
+        fault("205 Reset Content", &[], &["x"], true).status_hint(),
+        500
+    );
+    assert_eq!(
+        fault("205 Reset Content", &[], &["x"], false).status_hint(),
+        500
+    );
+}
+
 #[test]
 fn nothing_splits_a_response() {
     for value in [

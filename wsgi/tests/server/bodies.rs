@@ -169,6 +169,32 @@ fn continue_is_not_sent_without_a_read() {
     assert!(client.has_ended());
 }
 
+/// RFC 9110 section 15.2: it would land in the middle of the response.
+#[test]
+fn continue_is_not_sent_within_a_response() {
+    let app = |environ: &mut Environ, start_response: StartResponse<'_>| -> Result<Body> {
+        start_response("200 OK", &[])?;
+        // To go on reading while the response is sent, the input is taken out.
+        let mut other = Environ::from_bytes(b"GET / HTTP/1.0\r\n\r\n")?;
+        std::mem::swap(environ.input(), other.input());
+        Ok(Body::stream(move |out| {
+            out.send(b"begin ")?;
+            let mut body = Vec::new();
+            other.input().read_to_end(&mut body)?;
+            out.send(&body)
+        }))
+    };
+    let server = serve(app);
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    let head = String::from_utf8(client.until(b"\r\n\r\n")).unwrap();
+    // What is left of the body is not known any more.
+    assert!(head.contains("Connection: close\r\n"), "{head}");
+    assert_eq!(client.exactly(11), b"6\r\nbegin \r\n");
+    client.send("hello");
+    assert_eq!(client.rest(), b"5\r\nhello\r\n0\r\n\r\n");
+}
+
 #[test]
 fn continue_is_not_sent_when_the_body_is_there_already() {
     let server = serve(echo);

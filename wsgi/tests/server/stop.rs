@@ -90,7 +90,36 @@ fn stop_kills_what_does_not_finish() {
     client.send(get("/", ""));
     let _event = calls.recv_timeout(DEADLINE).unwrap();
     server.server.stop(Duration::from_millis(50));
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.header("connection")),
+        (500, Some("close"))
+    );
     assert!(client.has_ended());
+}
+
+/// Who stops second must not return, and end the process, before the requests have had their time.
+#[test]
+fn second_stop_waits_for_the_first() {
+    let (app, calls) = waiting();
+    let server = Arc::new(serve(app));
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    let event = calls.recv_timeout(DEADLINE).unwrap();
+    let stops: Vec<_> = (0..3)
+        .map(|_| {
+            let server = Arc::clone(&server);
+            thread::spawn(move || server.server.stop(NEVER))
+        })
+        .collect();
+    sleep(Duration::from_millis(50));
+    assert!(stops.iter().all(|stop| !stop.is_finished()));
+    assert_eq!(server.server.handle().connections(), 1);
+    event.set();
+    for stop in stops {
+        stop.join().unwrap();
+    }
+    assert_eq!(client.response().text(), "done");
 }
 
 #[test]

@@ -135,3 +135,94 @@ fn abrupt_end_within_the_body_is_the_applications_error() {
 fn time_out_of_zero_is_refused() {
     let _ = WsgiServer::new("127.0.0.1:0", hello).head_timeout(Duration::ZERO);
 }
+
+/// Bytes that are framing only are no body: they must not win time for who sends them.
+#[test]
+fn trickling_framing_of_an_unread_body_closes() {
+    let server = serve_with(hello, |server| long(server).body_timeout(SHORT));
+    for start in ["0\r\nA: ", "1;"] {
+        let mut client = server.connect();
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send(start);
+        assert_eq!(client.response().text(), "POST /");
+        let began = Instant::now();
+        while client.is_silent(SHORT / 4) {
+            assert!(began.elapsed() < DEADLINE, "{start}");
+            if client.try_send("x").is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// A byte now and then is no pause, and yet too slow.
+#[test]
+fn trickling_body_gets_408() {
+    let server = serve_with(echo, |server| {
+        long(server).body_timeout(SHORT).min_data_rate(1_000)
+    });
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (headers, start) in [
+        ("Content-Length: 10000\r\n", ""),
+        (chunked, "ffff\r\n"),
+        (chunked, "1;"),
+        (chunked, "0\r\nA: "),
+    ] {
+        let mut client = server.connect();
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: h\r\n{headers}\r\n{start}"
+        ));
+        let began = Instant::now();
+        while client.is_silent(SHORT / 10) {
+            assert!(began.elapsed() < DEADLINE, "{start}");
+            client.send("x");
+        }
+        assert_eq!(client.response().status, 408, "{start}");
+        assert!(began.elapsed() >= SHORT, "{start}");
+    }
+    // Nobody minds where no rate is asked for.
+    let server = serve_with(echo, |server| {
+        long(server).body_timeout(SHORT).min_data_rate(0)
+    });
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n");
+    for _ in 0..20 {
+        assert!(client.is_silent(SHORT / 10));
+        client.send("x");
+    }
+    assert_eq!(client.response().text(), "x".repeat(20));
+}
+
+#[test]
+fn trickling_reader_is_cut() {
+    let (ended, outcome) = mpsc::channel();
+    let app = move |_: &mut Environ, start_response: StartResponse<'_>| -> Result<Body> {
+        start_response("200 OK", &[])?;
+        let ended = ended.clone();
+        Ok(Body::stream(move |out| {
+            loop {
+                if let Err(error) = out.send(&[b'x'; 100_000]) {
+                    ended.send(error.to_string()).unwrap();
+                    return Err(error);
+                }
+            }
+        }))
+    };
+    let server = serve_with(app, |server| {
+        // More than can be read here in pieces with pauses between them.
+        long(server)
+            .write_timeout(4 * SHORT)
+            .min_data_rate(100_000_000)
+    });
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    let began = Instant::now();
+    let error = loop {
+        assert!(began.elapsed() < DEADLINE);
+        client.exactly(200_000);
+        if let Ok(error) = outcome.recv_timeout(SHORT / 10) {
+            break error;
+        }
+    };
+    assert!(error.contains("minimum rate"), "{error}");
+}

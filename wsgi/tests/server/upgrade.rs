@@ -1,12 +1,15 @@
 //! Handlers, and connections that leave HTTP.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 use greenwood_wsgi::{
     Application, Body, Environ, Exchange, Handler, Result, StartResponse, Upgraded,
 };
 
-use crate::client::{get, post, serve_handler};
+use crate::client::{get, post, serve_handler, serve_with};
 
 /// Upgrades to a protocol that echoes, having the application say what is put before the echo.
 struct Echoing;
@@ -88,7 +91,46 @@ fn body_before_an_upgrade_is_not_the_protocols() {
     assert_eq!(client.exactly(6), b"/early");
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: echo\r\nContent-Length: 1000000\r\n\r\n");
-    assert_eq!(client.response().status, 500);
+    assert_eq!(client.response().status, 413);
+}
+
+/// RFC 9110 section 7.8: 100 comes before 101, and the body between them.
+#[test]
+fn upgrade_with_an_expectation_gets_100_first() {
+    let server = serve_handler(Echoing, app);
+    let mut client = server.connect();
+    let headers = "Upgrade: echo\r\nExpect: 100-continue\r\nContent-Length: 4\r\n";
+    client.send(get("/x", headers));
+    assert_eq!(client.until(b"\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("bodyearly");
+    assert!(client.until(b"\r\n\r\n").starts_with(b"HTTP/1.1 101 "));
+    assert_eq!(client.exactly(7), b"/xearly");
+}
+
+/// It is the peer's fault, and says so.
+#[test]
+fn upgrade_with_a_bad_body_is_refused_as_fits() {
+    let server = serve_with(app, |server| {
+        server
+            .handler(Echoing)
+            .body_timeout(Duration::from_millis(100))
+    });
+    for (headers, body, ends, status) in [
+        ("Transfer-Encoding: chunked\r\n", "zz\r\n", false, 400),
+        ("Content-Length: 10\r\n", "ab", true, 400),
+        ("Content-Length: 10\r\n", "ab", false, 408),
+        ("Content-Length: 100000\r\n", "ab", false, 413),
+    ] {
+        let mut client = server.connect();
+        client.send(get("/", &format!("Upgrade: echo\r\n{headers}")) + body);
+        if ends {
+            client.end_sending();
+        }
+        let response = client.response();
+        assert_eq!(response.status, status, "{headers}{body}");
+        assert_eq!(response.header("connection"), Some("close"));
+        assert!(client.has_ended());
+    }
 }
 
 #[test]
