@@ -11,8 +11,8 @@
 use std::{
     env,
     error::Error,
-    io::{self, Read},
-    net::{Ipv6Addr, SocketAddr},
+    io::{self, Read, Write},
+    net::Ipv6Addr,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -124,15 +124,22 @@ fn text(
 fn serve(address: &str, port: u16) -> std::result::Result<(), Box<dyn Error>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let server = WsgiServer::new((address, port), app).handler(WebSocketHandler::new());
-    let listening = server.start().and_then(|()| server.local_addr());
-    let url = match listening {
-        Ok(local) => format!("http://{local}/"),
+    let local = match server.start().and_then(|()| server.local_addr()) {
+        Ok(local) => local,
         Err(error) => {
-            let asked = display_address(address, port);
-            return Err(format!("can't listen on {asked}: {error}").into());
+            let text = error.to_string();
+            // An address names itself; a name that could not be looked up does not.
+            return Err(match text.starts_with("can't listen on") {
+                true => text,
+                false => format!("can't listen on {address}: {text}"),
+            }
+            .into());
         }
     };
-    println!("echo server on {url} (Ctrl-C to stop)");
+    let line = format!("echo server on http://{local}/ (Ctrl-C to stop)\n");
+    io::stdout()
+        .write_all(line.as_bytes())
+        .map_err(|error| format!("can't write to stdout: {error}"))?;
 
     // The greenlets do the work; this thread has only the signals to wait for.
     signals.forever().next();
@@ -198,14 +205,18 @@ fn parse(arguments: &[String]) -> std::result::Result<Command, String> {
         [address, port] => (&**address, &**port),
         [one] if one.bytes().all(|b| b.is_ascii_digit()) => ("127.0.0.1", &**one),
         [one] => match one.rsplit_once(':') {
-            Some((address, port)) if one.parse::<Ipv6Addr>().is_err() => (address, port),
+            Some((address, port)) if one.parse::<Ipv6Addr>().is_err() && !one.ends_with(']') => {
+                (address, port)
+            }
             _ => (&**one, "8000"),
         },
         _ => return Err(format!("too many arguments: {}", arguments.len())),
     };
     let port = port
         .parse()
-        .map_err(|_| format!("not a port between 0 and 65535: {port:?}"))?;
+        .ok()
+        .filter(|_| port.bytes().all(|b| b.is_ascii_digit()))
+        .ok_or_else(|| format!("not a port between 0 and 65535: {port:?}"))?;
     // Brackets keep the colons of an IPv6 address apart from the port's.
     let address = address
         .strip_prefix('[')
@@ -218,11 +229,4 @@ fn parse(arguments: &[String]) -> std::result::Result<Command, String> {
         address: address.to_owned(),
         port,
     })
-}
-
-fn display_address(address: &str, port: u16) -> String {
-    match address.parse() {
-        Ok(ip) => SocketAddr::new(ip, port).to_string(),
-        Err(_) => format!("{address}:{port}"),
-    }
 }

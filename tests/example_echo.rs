@@ -214,6 +214,7 @@ fn bad_arguments_print_the_usage() {
     for (arguments, message) in [
         (&["--verbose"][..], "unknown option \"--verbose\""),
         (&["127.0.0.1", "http"], "not a port"),
+        (&["127.0.0.1", "+5"], "not a port"),
         (&["70000"], "not a port between 0 and 65535: \"70000\""),
         (&[":8000"], "the address is empty"),
         (&["a", "1", "b"], "too many arguments: 3"),
@@ -239,6 +240,37 @@ fn address_that_cannot_be_had_is_named() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(
         errors.starts_with(&format!("echo: can't listen on {address}: ")),
+        "{errors}"
+    );
+    assert_eq!(errors.matches("can't listen").count(), 1, "{errors}");
+    let output = run(&["no-such-host.invalid"]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.starts_with("echo: can't listen on no-such-host.invalid: "),
+        "{errors}"
+    );
+    if let Ok(_taken) = TcpListener::bind("[::1]:8000") {
+        // The address alone, and the default port.
+        let errors = String::from_utf8(run(&["[::1]"]).stderr).unwrap();
+        assert!(
+            errors.starts_with("echo: can't listen on [::1]:8000: "),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
+fn stdout_that_takes_nothing_is_an_error() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = example()
+        .args(["127.0.0.1", "0"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.starts_with("echo: can't write to stdout: "),
         "{errors}"
     );
 }
