@@ -183,6 +183,13 @@ pub(crate) fn usable_stack(bytes: usize) -> Option<usize> {
         .then_some(bytes)
 }
 
+/// The hard limit of RLIMIT_STACK, if a stack of that size would pass it.
+pub(crate) fn above_limit(bytes: usize) -> Option<u64> {
+    let limit = system::largest_stack();
+    // Two pages more are mapped: the guard and one of slack.
+    ((bytes + 2 * stack::PAGE) as u64 > limit).then_some(limit)
+}
+
 /// What holds: what was asked for, else the environment, else the defaults.
 pub(crate) fn settle(asked: Asked) -> Result<Settings, StartError> {
     if system::page_size() != stack::PAGE {
@@ -204,11 +211,10 @@ pub(crate) fn settle(asked: Asked) -> Result<Settings, StartError> {
         None => environment("GREENWOOD_STACK_SIZE")?.unwrap_or(DEFAULT_STACK_SIZE),
     };
     let stack_size = usable_stack(bytes).ok_or(StartError::StackSize(bytes))?;
-    // Two pages more are mapped: the guard and one of slack.
-    if (stack_size + 2 * stack::PAGE) as u64 > system::largest_stack() {
+    if let Some(limit) = above_limit(stack_size) {
         return Err(StartError::StackLimit {
             asked: stack_size,
-            limit: system::largest_stack(),
+            limit,
         });
     }
     Ok(Settings { hubs, stack_size })

@@ -50,6 +50,13 @@ pub enum SpawnError {
         /// The size that was asked for, in bytes.
         size: usize,
     },
+    /// A stack size above the hard limit of RLIMIT_STACK.
+    StackLimit {
+        /// The size that was asked for, in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// It was to be the first greenlet, and the hubs can't start.
     NotStarted(Box<StartError>),
 }
@@ -102,6 +109,11 @@ impl fmt::Display for SpawnError {
                 f,
                 "a stack of {size} bytes can't be used: it must be from {} KiB to 1 GiB",
                 crate::config::MIN_STACK_SIZE / 1024
+            ),
+            SpawnError::StackLimit { size, limit } => write!(
+                f,
+                "a stack of {size} bytes is above the hard limit of RLIMIT_STACK ({limit} bytes): \
+                 lower the stack size or raise the limit (ulimit -Hs)"
             ),
             SpawnError::NotStarted(error) => error.fmt(f),
         }

@@ -221,10 +221,15 @@ impl Builder {
     fn checked_stack_size(&self) -> Result<Option<usize>, SpawnError> {
         match self.stack_size {
             None => Ok(None),
-            Some(size) => match config::usable_stack(size) {
-                Some(bytes) => Ok(Some(bytes)),
-                None => Err(SpawnError::StackSize { size }),
-            },
+            Some(size) => {
+                let Some(bytes) = config::usable_stack(size) else {
+                    return Err(SpawnError::StackSize { size });
+                };
+                match config::above_limit(bytes) {
+                    Some(limit) => Err(SpawnError::StackLimit { size, limit }),
+                    None => Ok(Some(bytes)),
+                }
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::panics::drop_caught;
 use crate::sys::coroutine::{self, Parker, Registration};
 use crate::sys::home::{self, this_hub};
 use crate::sys::stack::StackBounds;
-use crate::sys::{altstack, current, fd, overflow};
+use crate::sys::{altstack, coarse_now_ns, current, fd, overflow};
 use crate::task::{Task, lock};
 use crate::timer::{Entry, Timers};
 use crate::{panics, switch};
@@ -28,8 +28,16 @@ use crate::{panics, switch};
 /// I/O.
 const RUNS_PER_POLL: u32 = 128;
 
+/// Fewer of them when they take long, as that of who serves a buffer full of pipelined requests
+/// before it waits again: how long it may be until a poll, and how often that is looked at.
+const TIME_PER_POLL_NS: u64 = 5_000_000;
+const RUNS_PER_LOOK: u32 = 4;
+
 /// How many coroutines a hub keeps for the next greenlets, each with its stack.
 const IDLE_COROUTINES: usize = 256;
+
+/// How many hooks, each set by the one before, run at a greenlet's end.
+const MAX_LAST_HOOKS: usize = 100;
 
 /// What a coroutine does with the job that it is given.
 pub(crate) enum Go {
@@ -104,6 +112,8 @@ pub(crate) struct HubLocal {
     idle_fd: OwnedFd,
     idle: RefCell<Vec<Rc<Slot>>>,
     runs: Cell<u32>,
+    /// When the first of them were made.
+    first_look: Cell<u64>,
     /// To be woken after the next poll.
     after_poll: RefCell<Vec<Arc<Task>>>,
 }
@@ -246,6 +256,7 @@ fn launch(
             idle_fd,
             idle: RefCell::default(),
             runs: Cell::new(0),
+            first_look: Cell::new(0),
             after_poll: RefCell::default(),
         }));
         LOCAL.with(|cell| cell.set(local).ok());
@@ -376,10 +387,24 @@ impl HubLocal {
     }
 
     /// Counts a run without a poll; false when it is time for one.
+    #[inline]
     pub(crate) fn may_run_on(&self) -> bool {
         let runs = self.runs.get();
         self.runs.set(runs + 1);
+        if runs % RUNS_PER_LOOK == RUNS_PER_LOOK - 1 {
+            self.look_at_the_clock(runs);
+        }
         runs < RUNS_PER_POLL
+    }
+
+    /// Ends the runs without a poll early when they take long.
+    fn look_at_the_clock(&self, runs: u32) {
+        let now = coarse_now_ns();
+        if runs < RUNS_PER_LOOK {
+            self.first_look.set(now);
+        } else if now.saturating_sub(self.first_look.get()) > TIME_PER_POLL_NS {
+            self.runs.set(RUNS_PER_POLL);
+        }
     }
 
     /// Says that a poll has just been made.
@@ -513,8 +538,15 @@ impl HubLocal {
         } else {
             Go::Run
         });
-        if let Err(payload) = switch::run_hook(task) {
-            drop_caught(payload);
+        // A hook may leave another one, up to a point. What a user owns is dropped while this is a
+        // greenlet, where it may block.
+        for _ in 0..MAX_LAST_HOOKS {
+            if let Err(payload) = switch::run_hook(task) {
+                drop_caught(payload);
+            }
+            if !switch::has_hook(task) {
+                break;
+            }
         }
         current::end();
         limits::release();

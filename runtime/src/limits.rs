@@ -1,9 +1,9 @@
 //! How many greenlets may live: known before the system's limit is hit.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::SpawnError;
-use crate::sys::limits as system;
+use crate::sys::{limits as system, now_ns};
 
 /// Mappings kept free for everybody else: the allocator, threads, files.
 const RESERVE: usize = 1_024;
@@ -19,6 +19,11 @@ static STACKS: AtomicUsize = AtomicUsize::new(0);
 static ALLOWED: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// How many there may be before the mappings are counted again.
 static NEXT_COUNT: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// When the mappings were counted last because of a refusal.
+static LAST_DOUBT: AtomicU64 = AtomicU64::new(0);
+
+/// How long a refusal holds before the mappings are counted anew: counting takes milliseconds.
+const DOUBT_NS: u64 = 100_000_000;
 
 pub(crate) fn start() {
     recount();
@@ -54,6 +59,18 @@ pub(crate) fn check_stack() -> Result<(), SpawnError> {
 
 fn is_allowed(stacks: usize) -> bool {
     if stacks > NEXT_COUNT.load(Ordering::Relaxed) {
+        recount();
+    }
+    if stacks <= ALLOWED.load(Ordering::Relaxed) {
+        return true;
+    }
+    // Mappings may have been given back since, or the setting raised.
+    let (now, last) = (now_ns(), LAST_DOUBT.load(Ordering::Relaxed));
+    let mine = now.saturating_sub(last) >= DOUBT_NS
+        && LAST_DOUBT
+            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
+    if mine {
         recount();
     }
     stacks <= ALLOWED.load(Ordering::Relaxed)

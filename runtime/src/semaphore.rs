@@ -63,6 +63,10 @@ impl Semaphore {
     }
 
     /// Gives a permit back, or adds one: it may exceed the number at the start, as in gevent.
+    ///
+    /// # Panics
+    ///
+    /// If there are `usize::MAX` permits already.
     pub fn release(&self) {
         let next = {
             let mut state = lock(&self.state);
@@ -70,7 +74,8 @@ impl Semaphore {
             // passed over.
             let next = state.waiters.claim_one();
             if next.is_none() {
-                state.permits += 1;
+                let permits = state.permits.checked_add(1);
+                state.permits = permits.expect("more permits than can be counted");
             }
             next
         };

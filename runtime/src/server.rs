@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ struct Inner {
     state: Mutex<State>,
     /// Those whose handler runs, by the greenlet's number.
     connections: Mutex<HashMap<u64, Current>>,
+    /// The greenlet that accepts had no room.
+    refused: AtomicBool,
     stopped: Event,
 }
 
@@ -109,6 +112,7 @@ impl StreamServer {
                 failure: None,
             }),
             connections: Mutex::default(),
+            refused: AtomicBool::new(false),
             stopped: Event::new(),
         };
         Ok(StreamServer {
@@ -158,6 +162,9 @@ impl StreamServer {
     /// When it has been stopped, or its greenlet or the hubs can't be started.
     pub fn start(&self) -> io::Result<()> {
         let mut state = lock(&self.inner.state);
+        if self.inner.refused.load(Ordering::SeqCst) {
+            return Err(no_acceptor());
+        }
         let Some(listener) = &state.listener else {
             return Err(io::Error::other(
                 "the server has been stopped: make a new one",
@@ -176,14 +183,27 @@ impl StreamServer {
             listener: Arc::clone(listener),
             slots,
             delay: MIN_DELAY,
+            last: Arc::default(),
         };
+        let inner = Arc::clone(&self.inner);
+        let unstarted = OnDrop::new(move || {
+            inner.refused.store(true, Ordering::SeqCst);
+            inner.stopped.set();
+        });
         let name = format!("accept {}", self.inner.address);
         let greenlet = Builder::new()
             .name(name)
             .hub(hub)
-            .spawn(move || acceptor.run())
+            .spawn(move || {
+                unstarted.disarm();
+                acceptor.run();
+            })
             .map_err(io::Error::other)?;
         state.acceptor = Some(greenlet);
+        if self.inner.refused.load(Ordering::SeqCst) {
+            state.listener.take();
+            return Err(no_acceptor());
+        }
         Ok(())
     }
 
@@ -208,7 +228,12 @@ impl StreamServer {
     /// the [`stop`](StreamServer::stop).
     pub fn join(&self) -> io::Result<()> {
         self.inner.stopped.wait();
-        match lock(&self.inner.state).failure {
+        let mut state = lock(&self.inner.state);
+        if self.inner.refused.load(Ordering::SeqCst) {
+            state.listener.take();
+            return Err(no_acceptor());
+        }
+        match state.failure {
             Some(code) => Err(io::Error::from_raw_os_error(code)),
             None => Ok(()),
         }
@@ -216,8 +241,9 @@ impl StreamServer {
 
     /// Stops: closes the listener, gives those who are being served `timeout` to finish, then kills
     /// them. gevent's default is 1 s. Returns when all have ended. The caller's own greenlet is
-    /// left alone.
+    /// left alone. A kill or a time-out that ends the wait ends the time to finish as well.
     pub fn stop(&self, timeout: Duration) {
+        let _finished = FinishOnUnwind(self);
         self.close();
         self.finish(timeout);
     }
@@ -237,7 +263,11 @@ impl StreamServer {
 
     /// The second half of [`stop`](StreamServer::stop).
     pub fn finish(&self, timeout: Duration) {
-        let deadline = switch::deadline(Some(timeout));
+        let _finished = FinishOnUnwind(self);
+        self.finish_until(switch::deadline(Some(timeout)));
+    }
+
+    fn finish_until(&self, deadline: Option<u64>) {
         let myself = getcurrent().map(|current| current.id());
         let running: Vec<Current> = {
             let connections = lock(&self.inner.connections);
@@ -276,17 +306,36 @@ fn allowed() -> usize {
     limits::allowed().min(usize::try_from(descriptors).unwrap_or(usize::MAX))
 }
 
+fn no_acceptor() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        "there was no memory for the stack of the greenlet that accepts",
+    )
+}
+
 struct Acceptor {
     inner: Arc<Inner>,
     listener: Arc<TcpListener>,
     slots: Arc<Semaphore>,
     delay: Duration,
+    /// What became of the last connection: [`SERVED`] or [`REFUSED`], or nothing yet.
+    last: Arc<AtomicU8>,
 }
+
+/// Its greenlet has started.
+const SERVED: u8 = 1;
+/// There was no memory for the stack of its greenlet.
+const REFUSED: u8 = 2;
 
 impl Acceptor {
     fn run(mut self) {
         let mut in_a_row = 0;
         loop {
+            match self.last.swap(0, Ordering::SeqCst) {
+                SERVED => self.delay = MIN_DELAY,
+                REFUSED => self.pause(&"no memory for the stack of a connection's greenlet"),
+                _ => {}
+            }
             // The slot first: a connection that can't be served yet stays in the backlog.
             if !self.slots.acquire() {
                 return;
@@ -294,9 +343,8 @@ impl Acceptor {
             let slot = Slot(Arc::clone(&self.slots));
             match self.listener.try_accept() {
                 Ok((fd, peer)) => {
-                    match self.serve(fd, peer, slot) {
-                        Ok(()) => self.delay = MIN_DELAY,
-                        Err(error) => self.pause(&error),
+                    if let Err(error) = self.serve(fd, peer, slot) {
+                        self.pause(&error);
                     }
                     in_a_row += 1;
                     if in_a_row >= MAX_ACCEPT {
@@ -332,7 +380,11 @@ impl Acceptor {
         let hub = fd.as_raw_fd() as usize % hub::runtime().hubs();
         let stream = TcpStream::from_nonblocking(fd);
         let inner = Arc::clone(&self.inner);
+        let (last, refused) = (Arc::clone(&self.last), Arc::clone(&self.last));
+        let unserved = OnDrop::new(move || refused.store(REFUSED, Ordering::SeqCst));
         let run = move || {
+            unserved.disarm();
+            last.store(SERVED, Ordering::SeqCst);
             let _slot = slot;
             let _entry = Entry::new(&inner);
             // Accepted just before the server stopped: it is not among those that stop waits for.
@@ -343,7 +395,7 @@ impl Acceptor {
         Builder::new().hub(hub).spawn(run).map(drop)
     }
 
-    fn pause(&mut self, error: &dyn std::error::Error) {
+    fn pause(&mut self, error: &dyn fmt::Display) {
         tracing::warn!(
             address = %self.inner.address,
             delay_ms = self.delay.as_millis() as u64,
@@ -372,6 +424,40 @@ impl Drop for CloseOnUnwind<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.close();
+        }
+    }
+}
+
+/// Ends the time to finish when a kill or a time-out ends the wait of `stop`.
+struct FinishOnUnwind<'a>(&'a StreamServer);
+
+impl Drop for FinishOnUnwind<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Who unwinds does not wait: the connections are killed, and everybody is told.
+            self.0.finish_until(switch::deadline(Some(Duration::ZERO)));
+        }
+    }
+}
+
+/// Calls a function if it is dropped before it was disarmed: a greenlet's closure that has never
+/// run.
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> OnDrop<F> {
+    fn new(f: F) -> OnDrop<F> {
+        OnDrop(Some(f))
+    }
+
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            f();
         }
     }
 }

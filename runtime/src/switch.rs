@@ -4,6 +4,7 @@
 //! back, that its thread is checked, and that kills and time-outs are noticed. Callers that are no
 //! greenlets (the main thread, any OS thread) wait as threads.
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use crate::task::{Frame, Sleeper, Task, ThreadParker};
 
 thread_local! {
     static THREAD: Arc<ThreadParker> = Arc::new(ThreadParker::default());
-    static THREAD_FRAME: Frame = Frame::default();
+    // Never dropped, so that a thread's destructors find it too; it owns memory only while a
+    // time-out is in force.
+    static THREAD_FRAME: ManuallyDrop<Frame> = const { ManuallyDrop::new(Frame::new()) };
 }
 
 /// How often a thread that can't be woken looks for what it waits for.
@@ -62,7 +65,7 @@ pub(crate) fn raise(interrupt: Interrupt) -> ! {
         Interrupt::Kill => resume_unwind(Box::new(GreenletExit)),
         Interrupt::Timeout(id) => resume_unwind(Box::new(TimeoutExpired(id))),
         Interrupt::Hook => {
-            let panic = with_frame(|frame| frame.panic.take());
+            let panic = current::get().and_then(|task| task.local().frame.panic.take());
             resume_unwind(panic.expect("kept by `switch` for this"))
         }
     }
@@ -137,23 +140,21 @@ fn earliest(frame: &Frame) -> Option<(u64, u64)> {
 pub(crate) fn sleeper() -> Sleeper {
     match current::get() {
         Some(task) => Sleeper::Greenlet(task),
-        None => Sleeper::Thread(THREAD.try_with(Arc::clone).unwrap_or_default()),
+        None => {
+            // Here, before the wait is known to anybody who might hand something to it.
+            check_thread();
+            Sleeper::Thread(THREAD.try_with(Arc::clone).unwrap_or_default())
+        }
     }
 }
 
-/// Calls `f` with the caller's frame.
-pub(crate) fn with_frame<R>(f: impl FnOnce(&Frame) -> R) -> R {
-    match current::get() {
-        Some(task) => f(&task.local().frame),
-        // As a thread ends, its destructors find no frame any more: time-outs that they start never
-        // expire.
-        None if THREAD_FRAME.try_with(|_| ()).is_err() => f(&Frame::default()),
-        None => THREAD_FRAME.with(f),
-    }
+/// Calls `f` with the calling thread's frame.
+pub(crate) fn with_thread_frame<R>(f: impl FnOnce(&Frame) -> R) -> R {
+    THREAD_FRAME.with(|frame| f(frame))
 }
 
 fn earliest_of_thread() -> Option<(u64, u64)> {
-    THREAD_FRAME.try_with(earliest).unwrap_or_default()
+    THREAD_FRAME.with(|frame| earliest(frame))
 }
 
 /// The moment that is `timeout` from now; none for a wait without end.
@@ -174,6 +175,11 @@ pub fn before_switch(hook: &Arc<impl BeforeSwitch + 'static>) -> bool {
         *slot = Some(Arc::clone(hook) as Arc<dyn BeforeSwitch>);
         true
     })
+}
+
+/// Whether something is to be done before the next switch.
+pub(crate) fn has_hook(task: &Task) -> bool {
+    task.local().frame.before_switch.borrow().is_some()
 }
 
 /// Runs what is to be done before the switch.

@@ -64,6 +64,17 @@ pub(crate) struct Frame {
     pub(crate) raised: Cell<bool>,
 }
 
+impl Frame {
+    pub(crate) const fn new() -> Frame {
+        Frame {
+            timeouts: RefCell::new(Vec::new()),
+            before_switch: RefCell::new(None),
+            panic: Cell::new(None),
+            raised: Cell::new(false),
+        }
+    }
+}
+
 /// Stack bounds that the overflow handler may read at any time: written before the greenlet runs.
 #[derive(Default)]
 struct StackCell {
@@ -141,7 +152,8 @@ impl Task {
     pub(crate) fn end(&self) {
         let local = self.local();
         local.parker.borrow_mut().take();
-        local.frame.before_switch.borrow_mut().take();
+        let hook = local.frame.before_switch.borrow_mut().take();
+        crate::panics::drop_caught(hook);
         if let Some(key) = local.timer.take() {
             hub::local().timers().cancel(key);
         }

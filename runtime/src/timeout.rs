@@ -1,11 +1,14 @@
 //! Time-outs: gevent's `Timeout` and `with_timeout`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Elapsed;
 use crate::switch::{self, TimeoutExpired};
+use crate::sys::current;
+use crate::task::Task;
 
 /// Runs `f`, but no longer than `duration`: gevent's `with_timeout`.
 ///
@@ -36,11 +39,15 @@ pub fn with_timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, E
 /// belongs and is what one mostly wants; a bare `Timeout` that expires ends the greenlet, as an
 /// uncaught `Timeout` does in gevent, unless [`catch`](Timeout::catch) is there.
 ///
-/// It belongs to the greenlet (or thread) that started it, and so is not `Send`.
+/// It belongs to the greenlet (or thread) that started it, wherever it is moved, and so is not
+/// `Send`.
 #[derive(Debug)]
 pub struct Timeout {
     /// None: a limit beyond the clock's range, which never expires.
     id: Option<u64>,
+    /// Whose blocking calls it limits; none: those of a plain thread. It may have been moved to
+    /// another greenlet of the hub since.
+    owner: Option<Arc<Task>>,
     not_send: std::marker::PhantomData<*const ()>,
 }
 
@@ -48,15 +55,16 @@ impl Timeout {
     /// Starts a time limit of `duration` from now.
     pub fn start(duration: Duration) -> Timeout {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = switch::deadline(Some(duration)).map(|deadline| {
-            let id = NEXT.fetch_add(1, Ordering::Relaxed);
-            switch::with_frame(|frame| frame.timeouts.borrow_mut().push((id, deadline)));
-            id
-        });
-        Timeout {
-            id,
+        let deadline = switch::deadline(Some(duration));
+        let timeout = Timeout {
+            id: deadline.map(|_| NEXT.fetch_add(1, Ordering::Relaxed)),
+            owner: current::get(),
             not_send: std::marker::PhantomData,
+        };
+        if let (Some(id), Some(deadline)) = (timeout.id, deadline) {
+            timeout.with_limits(|limits| limits.push((id, deadline)));
         }
+        timeout
     }
 
     /// Runs `f` under this limit.
@@ -80,26 +88,28 @@ impl Timeout {
     /// Ends the limit before its time.
     pub fn cancel(&self) {
         if let Some(id) = self.id {
-            switch::with_frame(|frame| {
-                frame
-                    .timeouts
-                    .borrow_mut()
-                    .retain(|&(other, _)| other != id);
+            self.with_limits(|limits| {
+                limits.retain(|&(other, _)| other != id);
+                if limits.is_empty() && self.owner.is_none() {
+                    // Nobody cleans up behind a thread.
+                    *limits = Vec::new();
+                }
             });
         }
     }
 
     /// Whether the limit is in force.
     pub fn pending(&self) -> bool {
-        self.id.is_some_and(|id| {
-            switch::with_frame(|frame| {
-                frame
-                    .timeouts
-                    .borrow()
-                    .iter()
-                    .any(|&(other, _)| other == id)
-            })
-        })
+        self.id
+            .is_some_and(|id| self.with_limits(|limits| limits.iter().any(|limit| limit.0 == id)))
+    }
+
+    /// Calls `f` with all time-outs in force where this one belongs: (identity, deadline).
+    fn with_limits<R>(&self, f: impl FnOnce(&mut Vec<(u64, u64)>) -> R) -> R {
+        match &self.owner {
+            Some(task) => f(&mut task.local().frame.timeouts.borrow_mut()),
+            None => switch::with_thread_frame(|frame| f(&mut frame.timeouts.borrow_mut())),
+        }
     }
 }
 

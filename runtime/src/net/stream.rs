@@ -322,6 +322,9 @@ impl TcpStream {
     fn read_waiting(&self, mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         // One limit for the whole call, also when what made it ready is gone again.
         let until = switch::deadline(self.read_timeout());
+        if !switch::may_wait() {
+            return read();
+        }
         loop {
             self.inner.socket.wait_until(Direction::Read, until)?;
             match read() {
@@ -358,6 +361,9 @@ fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {
 impl Read for &TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let stream = *self;
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         stream.read_waiting(|| stream.try_read(buffer))
     }
 }

@@ -148,3 +148,41 @@ fn hook_that_blocks_does_not_break_the_hub() {
     });
     assert!(greenlet.join_timeout(Duration::from_secs(30)));
 }
+
+/// Sets another hook, so many times; its destructor blocks.
+struct Nested(usize, Arc<AtomicUsize>);
+
+impl BeforeSwitch for Nested {
+    fn before_switch(self: Arc<Self>) {
+        if let Some(rest) = self.0.checked_sub(1) {
+            assert!(before_switch(&Arc::new(Nested(rest, Arc::clone(&self.1)))));
+        }
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        sleep(Duration::from_millis(1));
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn hooks_left_by_hooks_run_at_the_end() {
+    let _deadline = deadline();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let theirs = Arc::clone(&dropped);
+    let greenlet = spawn(move || before_switch(&Arc::new(Nested(4, theirs))));
+    assert!(greenlet.join().unwrap());
+    assert_eq!(dropped.load(Ordering::SeqCst), 5);
+    // Those that go on for ever do not.
+    spawn(|| before_switch(&Arc::new(Endless))).join().unwrap();
+}
+
+struct Endless;
+
+impl BeforeSwitch for Endless {
+    fn before_switch(self: Arc<Self>) {
+        assert!(before_switch(&self));
+    }
+}

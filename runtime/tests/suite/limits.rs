@@ -35,7 +35,7 @@ fn fill(go: &Arc<Event>, most: usize) -> (Vec<Greenlet<()>>, Option<SpawnError>)
 
 /// The process is well: greenlets run, panic and are killed, memory can be had, threads can be
 /// started.
-fn check_life() {
+pub(crate) fn check_life() {
     assert_eq!(spawn(|| 1).join().unwrap(), 1);
     assert!(
         spawn(|| std::panic::resume_unwind(Box::new(1)))
@@ -97,8 +97,10 @@ fn spawn_past_the_mappings_is_refused() {
     }
 }
 
-/// Takes mappings until `left` are left: pages whose protections alternate can't be merged.
-fn eat_mappings(left: usize) {
+/// Takes mappings until `left` are left: pages whose protections alternate can't be merged. Returns
+/// where they are, and of how many pages.
+fn eat_mappings(left: usize) -> Vec<(usize, usize)> {
+    let mut eaten = Vec::new();
     let mut taken = std::fs::read_to_string("/proc/self/maps")
         .unwrap()
         .lines()
@@ -120,8 +122,17 @@ fn eat_mappings(left: usize) {
             for page in (1..pages).step_by(2) {
                 libc::mprotect(start.byte_add(page * 4096), 4096, libc::PROT_READ);
             }
+            eaten.push((start as usize, pages));
         }
         taken += pages;
+    }
+    eaten
+}
+
+fn give_mappings_back(eaten: Vec<(usize, usize)>) {
+    for (start, pages) in eaten {
+        // SAFETY: from `eat_mappings`; nobody uses them.
+        assert_eq!(unsafe { libc::munmap(start as *mut _, pages * 4096) }, 0);
     }
 }
 
@@ -170,6 +181,65 @@ fn spawn_is_refused_when_others_have_taken_the_mappings() {
         // The refusal is an error and no panic.
         end.did_not_say("panicked");
     }
+}
+
+/// A refusal holds as long as its reason, and not for ever.
+#[test]
+fn spawn_is_allowed_again_when_the_mappings_are_given_back() {
+    let _deadline = deadline_of(LIMIT);
+    if case().is_some() {
+        let before = Hub::limits().greenlets;
+        let eaten = eat_mappings(3_000);
+        let go = Arc::new(Event::new());
+        let mut greenlets = Vec::new();
+        let mut refusals = 0;
+        while refusals < 20 {
+            let (more, refused) = fill(&go, 100);
+            greenlets.extend(more);
+            refusals += usize::from(refused.is_some());
+            sleep(Duration::from_millis(1));
+        }
+        go.set();
+        assert!(joinall(&greenlets, None));
+        assert!(Hub::limits().greenlets < before / 2);
+        give_mappings_back(eaten);
+        let go = Arc::new(Event::new());
+        let (greenlets, refused) = fill(&go, 8_000);
+        assert!(refused.is_none(), "{refused:?}");
+        go.set();
+        for greenlet in greenlets {
+            greenlet.join().unwrap();
+        }
+        return;
+    }
+    if Hub::limits().max_map_count > 300_000 {
+        return;
+    }
+    for hubs in [1, 2] {
+        let test = "limits::spawn_is_allowed_again_when_the_mappings_are_given_back";
+        child_with_hubs(test, "x", hubs).passed();
+    }
+}
+
+#[test]
+fn stack_above_the_systems_limit_is_refused_with_its_name() {
+    let _deadline = deadline_of(LIMIT);
+    if case().is_some() {
+        check_life();
+        let limit = libc::rlimit {
+            rlim_cur: 8 << 20,
+            rlim_max: 8 << 20,
+        };
+        // SAFETY: a valid limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_STACK, &limit) }, 0);
+        let refused = Builder::new().stack_size(64 << 20).spawn(|| ());
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("RLIMIT_STACK (8388608 bytes)"), "{error}");
+        assert!(Builder::new().stack_size(4 << 20).spawn(|| ()).is_ok());
+        return;
+    }
+    let test = "limits::stack_above_the_systems_limit_is_refused_with_its_name";
+    child(test, "x", &[]).passed();
 }
 
 #[test]
@@ -256,7 +326,7 @@ fn limit_descriptors(to: usize) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: `usage` is a valid place for the answer, and all zero is a valid rusage.
     let usage = unsafe {
@@ -269,7 +339,7 @@ fn processor_time() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-fn echo(mut stream: TcpStream) {
+pub(crate) fn echo(mut stream: TcpStream) {
     let mut buffer = [0; 256];
     while let Ok(n) = stream.read(&mut buffer) {
         if n == 0 || stream.write_all(&buffer[..n]).is_err() {
@@ -278,7 +348,7 @@ fn echo(mut stream: TcpStream) {
     }
 }
 
-fn check_echo(stream: &mut TcpStream) {
+pub(crate) fn check_echo(stream: &mut TcpStream) {
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();

@@ -16,6 +16,7 @@ mod kills;
 mod limits;
 mod memory;
 mod net;
+mod no_memory;
 mod overflow;
 mod panics;
 mod pinning;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{Event, Greenlet, Hub, joinall, sleep, spawn, spawn_local, with_timeout};
 
-use crate::support::{EVERYWHERE, any_hub, deadline, deadline_of, eventually, fill, spawn_on};
+use crate::support::{
+    EVERYWHERE, OnDrop, any_hub, deadline, deadline_of, eventually, fill, spawn_on,
+};
 
 const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(5);
@@ -533,4 +535,39 @@ fn time_limit_of_a_read_holds_although_others_take_the_bytes() {
     thief.join().unwrap();
     feeder.join().unwrap();
     eventually("both are gone", || reader.ready());
+}
+
+#[test]
+fn read_into_nothing_returns_at_once() {
+    let _deadline = deadline();
+    let (mut ours, _theirs) = pair();
+    assert_eq!(ours.read(&mut []).unwrap(), 0);
+    assert_eq!(
+        spawn(move || ours.read(&mut []).unwrap()).join().unwrap(),
+        0
+    );
+}
+
+/// A destructor can't wait, but takes what is there.
+#[test]
+fn greenlet_that_unwinds_reads_what_there_is() {
+    let _deadline = deadline();
+    let (ours, mut theirs) = pair();
+    theirs.write_all(b"hello").unwrap();
+    ours.wait_readable().unwrap();
+    let (reads, read) = std::sync::mpsc::channel();
+    let (starts, started) = std::sync::mpsc::channel();
+    let greenlet = spawn(move || {
+        let _last = OnDrop(|| {
+            let mut buffer = [0; 9];
+            let first = (&ours).read(&mut buffer);
+            let second = (&ours).read(&mut buffer).map_err(|error| error.kind());
+            reads.send((first.unwrap(), second)).unwrap();
+        });
+        starts.send(()).unwrap();
+        sleep(Duration::MAX);
+    });
+    started.recv().unwrap();
+    greenlet.kill();
+    assert_eq!(read.recv().unwrap(), (5, Err(ErrorKind::WouldBlock)));
 }

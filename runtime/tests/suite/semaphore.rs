@@ -143,3 +143,11 @@ fn no_permit_is_lost_when_waiters_are_killed_or_run_out_of_time() {
         assert!(taken.load(Ordering::SeqCst) >= 1);
     }
 }
+
+#[test]
+fn permits_do_not_overflow() {
+    let semaphore = Semaphore::new(usize::MAX);
+    let released = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| semaphore.release()));
+    assert!(released.is_err());
+    assert_eq!(semaphore.counter(), usize::MAX);
+}

@@ -370,6 +370,61 @@ fn kill_of_serve_forever_stops_accepting() {
     port_gets_free(limited.local_addr());
 }
 
+/// Who stops and can't wait to the end still ends what is being served, and who waits for it.
+#[test]
+fn interrupted_stop_ends_the_connections() {
+    let _deadline = deadline();
+    for killed in [false, true] {
+        let server = StreamServer::new("127.0.0.1:0", |_, _| sleep(LONG)).unwrap();
+        let theirs = server.clone();
+        let serving = std::thread::spawn(move || theirs.serve_forever());
+        let _client = TcpStream::connect(server.local_addr()).unwrap();
+        eventually("it is served", || server.connections() == 1);
+        let theirs = server.clone();
+        if killed {
+            let stopping = spawn(move || theirs.stop(LONG));
+            eventually("it has closed", || server.start().is_err());
+            stopping.kill();
+        } else {
+            let limited =
+                spawn(move || with_timeout(Duration::from_millis(20), || theirs.stop(LONG)));
+            assert!(limited.join().unwrap().is_err());
+        }
+        serving.join().unwrap().unwrap();
+        eventually("they have ended", || server.connections() == 0);
+    }
+}
+
+#[test]
+fn handlers_that_stop_their_server_at_once_do_not_hang_it() {
+    let _deadline = deadline();
+    for _ in 0..50 {
+        let (ready, go) = (Arc::new(Queue::new(0)), Arc::new(Event::new()));
+        let servers: Arc<Queue<StreamServer>> = Arc::new(Queue::new(0));
+        let (theirs, start, given) = (Arc::clone(&ready), Arc::clone(&go), Arc::clone(&servers));
+        let server = StreamServer::new("127.0.0.1:0", move |_, _| {
+            let server = given.get().unwrap();
+            theirs.put(()).unwrap();
+            start.wait();
+            server.stop(Duration::ZERO);
+        })
+        .unwrap();
+        let theirs = server.clone();
+        let serving = std::thread::spawn(move || theirs.serve_forever());
+        let _clients: Vec<_> = (0..8)
+            .map(|_| {
+                servers.put(server.clone()).unwrap();
+                TcpStream::connect(server.local_addr()).unwrap()
+            })
+            .collect();
+        for _ in 0..8 {
+            ready.get().unwrap();
+        }
+        go.set();
+        serving.join().unwrap().unwrap();
+    }
+}
+
 /// Everything at once, again and again: descriptors and live greenlets return to the start.
 #[test]
 fn nothing_is_left_behind() {

@@ -12,6 +12,8 @@ use greenwood_runtime::{Event, Queue, sleep, spawn, with_timeout};
 
 use crate::support::{OnDrop, case, child, deadline, eventually};
 
+const LONG: Duration = Duration::from_secs(3_600);
+
 type AtExit = OnDrop<Box<dyn FnMut()>>;
 
 thread_local! {
@@ -39,7 +41,8 @@ fn destructors_of_a_thread_may_block() {
                     assert!(greenlet.join().is_ok());
                     sleep(Duration::from_millis(2));
                     assert!(!Event::new().wait_timeout(Duration::from_millis(1)));
-                    assert!(with_timeout(Duration::from_secs(60), || words.put(word)).is_ok());
+                    assert!(with_timeout(Duration::from_millis(5), || sleep(LONG)).is_err());
+                    assert!(with_timeout(LONG, || words.put(word)).is_ok());
                 }))
             };
             // Destructors run in the reverse order of first use, or the same: one of the two is

@@ -256,3 +256,21 @@ fn many_short_lived_limits_expire_only_in_their_own_time() {
         });
     }
 }
+
+#[test]
+fn time_out_moved_to_another_greenlet_ends_where_it_was_started() {
+    let _deadline = deadline();
+    let moved = spawn(|| {
+        let timeout = Timeout::start(Duration::from_millis(20));
+        spawn_local(move || {
+            assert!(timeout.pending());
+            // Not this one's.
+            sleep(Duration::from_millis(1));
+            drop(timeout);
+        })
+        .join()
+        .unwrap();
+        sleep(Duration::from_millis(40));
+    });
+    moved.join().unwrap();
+}
