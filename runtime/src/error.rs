@@ -278,3 +278,16 @@ impl From<Elapsed> for io::Error {
         io::Error::new(io::ErrorKind::TimedOut, elapsed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They are returned by value, and `Ok` beside them is mostly small.
+    #[test]
+    fn errors_are_small() {
+        assert!(size_of::<SpawnError>() <= 32);
+        assert!(size_of::<JoinError>() <= 56);
+        assert!(size_of::<StartError>() <= 40);
+    }
+}

@@ -28,6 +28,7 @@ struct Scene {
     semaphore: Semaphore,
     endless: Arc<Greenlet<()>>,
     listener: TcpListener,
+    server: StreamServer,
     /// Nobody writes to it, and its send buffer is full.
     stream: TcpStream,
     _peer: TcpStream,
@@ -63,6 +64,7 @@ impl Scene {
             semaphore: Semaphore::new(0),
             endless: Arc::new(spawn(|| sleep(LONG))),
             listener,
+            server: StreamServer::new("127.0.0.1:0", |_, _| ()).unwrap(),
             stream,
             _peer: peer,
             deaf,
@@ -83,8 +85,8 @@ impl Scene {
     }
 }
 
-/// The calls that block without end.
-const CALLS: [&str; 18] = [
+/// The calls that block without end, or nearly.
+const CALLS: [&str; 29] = [
     "sleep",
     "sleep in turns",
     "idle in turns",
@@ -103,6 +105,17 @@ const CALLS: [&str; 18] = [
     "wait_writable",
     "connect",
     "serve_forever",
+    "server join",
+    "stop",
+    "with_timeout",
+    "wait_timeout",
+    "get_timeout",
+    "put_timeout",
+    "acquire_timeout",
+    "connect_timeout",
+    "wait_readable_timeout",
+    "wait_writable_timeout",
+    "kill_timeout",
 ];
 
 /// Writes on: the kernel may find room now and then, long after a socket was full.
@@ -154,6 +167,31 @@ fn call(name: &str, scene: &Scene) {
             let server = StreamServer::new("127.0.0.1:0", |_, _| ()).unwrap();
             returned(server.serve_forever());
         }
+        "server join" => returned(scene.server.join()),
+        "stop" => {
+            let server = StreamServer::new("127.0.0.1:0", |_, _| sleep(LONG)).unwrap();
+            server.start().unwrap();
+            let _client = TcpStream::connect(server.local_addr()).unwrap();
+            while server.connections() == 0 {
+                sleep(Duration::from_micros(50));
+            }
+            server.stop(LONG);
+            returned(());
+        }
+        "with_timeout" => returned(with_timeout(LONG, || sleep(LONG))),
+        "wait_timeout" => returned(scene.event.wait_timeout(LONG)),
+        "get_timeout" => returned(scene.empty.get_timeout(LONG)),
+        "put_timeout" => returned(scene.full.put_timeout(9, LONG)),
+        "acquire_timeout" => returned(scene.semaphore.acquire_timeout(LONG)),
+        "connect_timeout" => {
+            let address = scene.deaf.local_addr().unwrap();
+            returned(TcpStream::connect_timeout(&address, LONG));
+        }
+        "wait_readable_timeout" => returned(scene.stream.wait_readable_timeout(Some(LONG))),
+        "wait_writable_timeout" => returned(wait_until_refused(&scene.stream, |stream| {
+            stream.wait_writable_timeout(Some(LONG))
+        })),
+        "kill_timeout" => stubborn(|greenlet| returned(greenlet.kill_timeout(LONG))),
         _ => panic!("no call {name:?}"),
     }
 }

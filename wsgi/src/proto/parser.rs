@@ -63,7 +63,9 @@ impl HeadParser {
             _ => {}
         }
         check_request_line(bytes, limits)?;
-        let window = &bytes[..bytes.len().min(limits.max_head_size)];
+        // Places within a head are counted in 32 bits.
+        let max_head_size = limits.max_head_size.min(u32::MAX as usize);
+        let window = &bytes[..bytes.len().min(max_head_size)];
         // Nothing can have changed before another line has ended.
         if !again || new.contains(&b'\n') {
             let parsed = if limits.max_headers <= STACK_HEADERS {
@@ -82,8 +84,8 @@ impl HeadParser {
                 return Ok(Some((head, length)));
             }
         }
-        if bytes.len() >= limits.max_head_size {
-            return Err(limit(LimitKind::HeadSize, limits.max_head_size));
+        if bytes.len() >= max_head_size {
+            return Err(limit(LimitKind::HeadSize, max_head_size));
         }
         Ok(None)
     }
@@ -217,7 +219,7 @@ struct Place {
 
 impl Place {
     fn of(self, part: &[u8]) -> Span {
-        // Within `max_head_size`, which fits.
+        // Within the longest head, which fits.
         Span {
             start: (part.as_ptr() as usize - self.base) as u32,
             length: part.len() as u32,
