@@ -403,6 +403,45 @@ pub(crate) fn await_end(task: &Arc<Task>, deadline: Option<u64>) -> bool {
     }
 }
 
+/// Runs `f` in a greenlet and waits for its result: for code on a hub's thread that is no greenlet.
+///
+/// That is a coroutine of `may` itself, started by a crate that is built on `may` (without its
+/// default features) and pinned to the hub, as those of `may_minihttp`'s `HttpServiceFactory`.
+/// Such code can't wait by any other call of this crate. In a greenlet and on a plain thread it is
+/// a spawn and a join.
+///
+/// # Errors
+///
+/// [`JoinError`]: it panicked or was killed, or could not be started.
+///
+/// # Panics
+///
+/// In a destructor that runs in a hub's own loop: it would stop every greenlet of the hub.
+pub fn run_in_greenlet<F, T>(f: F) -> Result<T, JoinError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let refused = |source| JoinError::Refused {
+        name: "run_in_greenlet".into(),
+        source,
+    };
+    let foreign = hub::try_local().filter(|_| current::with(|task| task.is_none()));
+    let Some(local) = foreign else {
+        return Builder::new().spawn(f).map_err(refused)?.join();
+    };
+    let parker = local.parker_of_foreigner();
+    let greenlet = Builder::new().spawn_local(f).map_err(refused)?;
+    let waiter = Waiter::of_coroutine(Arc::clone(&parker));
+    if greenlet.task.notify_at_end(&waiter) {
+        while waiter.is_waiting() {
+            parker.park();
+        }
+    }
+    let result = lock(&greenlet.outcome.0).take();
+    result.expect("the result is in place before the end")
+}
+
 /// Waits until all have ended, no longer than `timeout` (none: without end); whether all have.
 /// gevent's `joinall`. Their results stay in their handles.
 pub fn joinall<'a, T: 'a>(

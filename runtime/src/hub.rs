@@ -112,6 +112,8 @@ pub(crate) struct HubLocal {
     idle_fd: OwnedFd,
     idle: RefCell<Vec<Rc<Slot>>>,
     runs: Cell<u32>,
+    /// One of the hub's own two greenlets is at work.
+    in_loop: Cell<bool>,
     /// When the first of them were made.
     first_look: Cell<u64>,
     /// To be woken after the next poll.
@@ -256,6 +258,7 @@ fn launch(
             idle_fd,
             idle: RefCell::default(),
             runs: Cell::new(0),
+            in_loop: Cell::new(false),
             first_look: Cell::new(0),
             after_poll: RefCell::default(),
         }));
@@ -277,7 +280,9 @@ fn serve_inbox(local: &'static HubLocal) {
         Registration::new(local.shared.event.as_raw_fd()).expect("epoll takes an eventfd");
     let mut messages = Vec::new();
     loop {
+        local.in_loop.set(false);
         registration.wait();
+        local.in_loop.set(true);
         // A poll has just been made.
         local.runs.set(0);
         for task in local.after_poll.take() {
@@ -307,7 +312,9 @@ fn serve_timers(local: &'static HubLocal) {
     let registration =
         Registration::new(local.timers.fd().as_raw_fd()).expect("epoll takes a timerfd");
     loop {
+        local.in_loop.set(false);
         registration.wait();
+        local.in_loop.set(true);
         local.runs.set(0);
         local.timers.fire();
     }
@@ -427,6 +434,19 @@ impl HubLocal {
         if first {
             fd::notify(&self.shared.event);
         }
+    }
+
+    /// A parker for a coroutine of this hub that is no greenlet.
+    ///
+    /// # Panics
+    ///
+    /// In the hub's own loops.
+    pub(crate) fn parker_of_foreigner(&self) -> Arc<Parker> {
+        assert!(
+            !self.in_loop.get(),
+            "a blocking call in a hub's own loop: it would stop every greenlet of the hub"
+        );
+        Arc::new(Parker::new(self.id, self.idle_fd.as_raw_fd()))
     }
 
     fn kill(&'static self, task: &Arc<Task>) {

@@ -71,8 +71,8 @@ pub use config::{DEFAULT_STACK_SIZE, Hub, HubConfig, Limits, MIN_STACK_SIZE, Sta
 pub use error::{Elapsed, JoinError, Payload, SpawnError};
 pub use event::Event;
 pub use greenlet::{
-    Builder, Current, Greenlet, current_id, getcurrent, idle, joinall, killall, sleep, spawn,
-    spawn_later, spawn_local, trim_stack,
+    Builder, Current, Greenlet, current_id, getcurrent, idle, joinall, killall, run_in_greenlet,
+    sleep, spawn, spawn_later, spawn_local, trim_stack,
 };
 pub use panics::{is_interrupt, is_kill};
 pub use queue::{GetError, PutError, Queue};

@@ -255,6 +255,8 @@ impl ThreadParker {
 pub(crate) enum Sleeper {
     Greenlet(Arc<Task>),
     Thread(Arc<ThreadParker>),
+    /// A coroutine of `may` that is no greenlet. Woken on its own hub only.
+    Coroutine(Arc<Parker>),
 }
 
 impl Sleeper {
@@ -263,6 +265,7 @@ impl Sleeper {
         match self {
             Sleeper::Greenlet(task) => hub::wake(task),
             Sleeper::Thread(parker) => parker.unpark(),
+            Sleeper::Coroutine(parker) => parker.unpark(),
         }
     }
 }

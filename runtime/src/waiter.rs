@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::switch::{self, Parked};
+use crate::sys::coroutine::Parker;
 use crate::task::Sleeper;
 
 const WAITING: u8 = 0;
@@ -32,6 +33,14 @@ impl Waiter {
     pub(crate) fn new() -> Arc<Waiter> {
         Arc::new(Waiter {
             sleeper: switch::sleeper(),
+            state: AtomicU8::new(WAITING),
+        })
+    }
+
+    /// A wait of a coroutine that is no greenlet, by `parker`.
+    pub(crate) fn of_coroutine(parker: Arc<Parker>) -> Arc<Waiter> {
+        Arc::new(Waiter {
+            sleeper: Sleeper::Coroutine(parker),
             state: AtomicU8::new(WAITING),
         })
     }

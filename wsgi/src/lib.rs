@@ -3,7 +3,7 @@
 //! The protocol is in [`proto`], which does no I/O. The server is built with the feature `io`, on
 //! by default.
 #![cfg_attr(feature = "io", doc = include_str!("server.md"))]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod proto;
 
@@ -29,6 +29,8 @@ mod handler;
 mod input;
 #[cfg(feature = "io")]
 mod log;
+#[cfg(feature = "minihttp")]
+pub mod minihttp;
 #[cfg(feature = "io")]
 mod options;
 #[cfg(feature = "io")]

@@ -38,7 +38,13 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
         let name = format!("lints of {package} without default features");
         steps.run(&name, LIMIT, &mut project::cargo(&words)?)?;
     }
-    let mut docs = project::cargo("doc --workspace --no-deps")?;
+    let words = "clippy --workspace --all-features --all-targets -- -D warnings";
+    steps.run(
+        "lints with all features",
+        LIMIT,
+        &mut project::cargo(words)?,
+    )?;
+    let mut docs = project::cargo("doc --workspace --no-deps --all-features")?;
     steps.run("docs", LIMIT, docs.env("RUSTDOCFLAGS", "-D warnings"))?;
     // Not the advisories: their database comes from outside the package registries.
     steps.run(
@@ -68,7 +74,9 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
 /// The workspace's own tests, doctests and examples included.
 pub(crate) fn tests_debug(steps: &mut Steps) -> Result<()> {
     let mut tests = project::cargo("test --workspace")?;
-    steps.run("tests", LIMIT, &mut tests)
+    steps.run("tests", LIMIT, &mut tests)?;
+    let words = "test --package greenwood-wsgi --features minihttp --test minihttp";
+    steps.run("tests of minihttp", LIMIT, &mut project::cargo(words)?)
 }
 
 /// The same with the optimizer on, in the profile `release-test`: whole-program optimization of

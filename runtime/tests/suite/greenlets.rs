@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{
-    Builder, Event, Hub, JoinError, SpawnError, current_id, getcurrent, idle, joinall, sleep,
-    spawn, spawn_later, spawn_local,
+    Builder, Event, Hub, JoinError, SpawnError, current_id, getcurrent, idle, joinall,
+    run_in_greenlet, sleep, spawn, spawn_later, spawn_local,
 };
 
 use crate::support::{EVERYWHERE, OnDrop, any_hub, deadline, spawn_on};
@@ -521,5 +521,23 @@ fn greenlet_that_fails_leaves_its_neighbours_alone() {
     quiet.store(false, Ordering::SeqCst);
     for neighbour in neighbours {
         neighbour.join().unwrap();
+    }
+}
+
+#[test]
+fn call_runs_in_a_greenlet_wherever_it_comes_from() {
+    let _deadline = deadline();
+    for caller in EVERYWHERE {
+        caller.run(|| {
+            let outside = current_id();
+            let inside = run_in_greenlet(|| {
+                sleep(Duration::from_millis(1));
+                current_id()
+            });
+            let inside = inside.unwrap();
+            assert!(inside.is_some() && inside != outside);
+            let panicked = run_in_greenlet(|| std::panic::resume_unwind(Box::new(1)));
+            assert!(matches!(panicked, Err::<(), _>(error) if error.is_panic()));
+        });
     }
 }
