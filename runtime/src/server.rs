@@ -66,6 +66,8 @@ struct Inner {
     state: Mutex<State>,
     /// Those whose handler runs, by the greenlet's number.
     connections: Mutex<HashMap<u64, Current>>,
+    /// The greenlet that accepts is to end, if it has started at all.
+    closing: AtomicBool,
     /// The greenlet that accepts had no room.
     refused: AtomicBool,
     stopped: Event,
@@ -112,6 +114,7 @@ impl StreamServer {
                 failure: None,
             }),
             connections: Mutex::default(),
+            closing: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             stopped: Event::new(),
         };
@@ -187,8 +190,11 @@ impl StreamServer {
         };
         let inner = Arc::clone(&self.inner);
         let unstarted = OnDrop::new(move || {
-            inner.refused.store(true, Ordering::SeqCst);
-            inner.stopped.set();
+            // Or killed by the stop before its turn came.
+            if !inner.closing.load(Ordering::SeqCst) {
+                inner.refused.store(true, Ordering::SeqCst);
+                inner.stopped.set();
+            }
         });
         let name = format!("accept {}", self.inner.address);
         let greenlet = Builder::new()
@@ -256,6 +262,7 @@ impl StreamServer {
             state.listener.take();
             state.acceptor.take()
         };
+        self.inner.closing.store(true, Ordering::SeqCst);
         if let Some(acceptor) = acceptor {
             acceptor.kill();
         }

@@ -370,6 +370,23 @@ fn kill_of_serve_forever_stops_accepting() {
     port_gets_free(limited.local_addr());
 }
 
+#[test]
+fn server_that_is_stopped_before_it_accepts_ends_well() {
+    let _deadline = deadline();
+    for i in 0..300 {
+        let server = StreamServer::new("127.0.0.1:0", |_, _| ()).unwrap();
+        server.start().unwrap();
+        if i % 2 == 0 {
+            server.stop(Duration::ZERO);
+        } else {
+            let theirs = server.clone();
+            spawn(move || theirs.stop(Duration::ZERO)).join().unwrap();
+        }
+        server.join().unwrap();
+        assert!(server.start().unwrap_err().to_string().contains("stopped"));
+    }
+}
+
 /// Who stops and can't wait to the end still ends what is being served, and who waits for it.
 #[test]
 fn interrupted_stop_ends_the_connections() {
