@@ -1,7 +1,7 @@
 //! The opening handshake.
 
 use greenwood_websocket::proto::{
-    HandshakeError, RequestView, ServerHandshake, Upgrade, accept_key, select_subprotocol,
+    Deflate, HandshakeError, RequestView, ServerHandshake, Upgrade, accept_key, select_subprotocol,
 };
 
 /// The key and its answer in RFC 6455, 1.3.
@@ -295,13 +295,13 @@ fn malformed_subprotocol_is_answered_with_400() {
 }
 
 #[test]
-fn extensions_are_ignored() {
+fn extensions_are_not_agreed_on_by_themselves() {
     let upgrade = Request::good()
         .with(
             "Sec-WebSocket-Extensions",
             "permessage-deflate; client_max_window_bits",
         )
-        .with("Sec-WebSocket-Extensions", "x-nonsense;;")
+        .with("Sec-WebSocket-Extensions", "x-nonsense; a=\"b\"")
         .check()
         .unwrap();
     let headers = upgrade.response_headers(None).unwrap();
@@ -310,4 +310,47 @@ fn extensions_are_ignored() {
             .iter()
             .all(|(name, _)| *name != "Sec-WebSocket-Extensions")
     );
+}
+
+/// RFC 6455, 9.1.
+#[test]
+fn malformed_extensions_are_refused() {
+    for value in ["x;;", "x=1", "permessage-deflate; a=\"", ";"] {
+        let error = Request::good()
+            .with("Sec-WebSocket-Extensions", value)
+            .check()
+            .unwrap_err();
+        assert!(
+            matches!(error, HandshakeError::ExtensionsInvalid(_)),
+            "{value}"
+        );
+        assert_eq!(error.status_hint(), 400);
+    }
+}
+
+#[test]
+fn deflate_is_answered_with_what_was_agreed_on() {
+    let mut upgrade = Request::good()
+        .with("Sec-WebSocket-Extensions", "x-other")
+        .with(
+            "Sec-WebSocket-Extensions",
+            "permessage-deflate; server_max_window_bits=99, permessage-deflate; \
+             server_max_window_bits=10",
+        )
+        .check()
+        .unwrap();
+    upgrade.accept_deflate(&Deflate::default());
+    let headers = upgrade.response_headers(None).unwrap();
+    assert_eq!(
+        headers.last().unwrap(),
+        &(
+            "Sec-WebSocket-Extensions",
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+             server_max_window_bits=10"
+                .to_owned()
+        )
+    );
+    upgrade.extensions.clear();
+    upgrade.accept_deflate(&Deflate::default());
+    assert_eq!(upgrade.deflate, None);
 }

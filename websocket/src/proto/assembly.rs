@@ -88,6 +88,26 @@ impl Assembly {
         Ok(())
     }
 
+    /// Adds decompressed payload, of a message of at most `max` bytes.
+    pub(super) fn append_inflated(
+        &mut self,
+        piece: &[u8],
+        max: usize,
+    ) -> Result<(), ProtocolError> {
+        if self.len() + piece.len() > max {
+            // How much more it would have been nobody knows.
+            let len = max as u64 + 1;
+            return Err(ProtocolError::MessageTooLarge { len, max });
+        }
+        // How much is to come is not known.
+        let expected = Expected {
+            frame: piece.len(),
+            last: false,
+            max,
+        };
+        self.append(piece, expected)
+    }
+
     /// The buffer of a binary message, with room for `room` more bytes.
     pub(super) fn buffer(&mut self, room: usize, expected: Expected) -> Option<&mut Vec<u8>> {
         let Assembly::Binary(bytes) = self else {

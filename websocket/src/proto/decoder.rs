@@ -1,12 +1,12 @@
 //! Bytes to events: frames are parsed, unmasked, judged and joined to messages.
 
 use super::assembly::{Assembly, Expected, FIRST_RESERVATION};
-use super::frame::FirstByte;
+use super::frame::{FirstByte, RSV1};
 use super::mask::{rotated, unmask_into};
 use super::utf8::valid_prefix;
 use super::{
-    CloseFrame, FrameHeader, Limits, MAX_HEADER, Message, OpCode, ProtocolError, apply_mask,
-    parse_close_payload,
+    CloseFrame, FrameHeader, Inflater, Limits, MAX_HEADER, Message, OpCode, ProtocolError,
+    apply_mask, parse_close_payload,
 };
 
 /// From how many missing bytes on [`Decoder::payload_sink`] is worth a read of its own: 16 KiB.
@@ -66,6 +66,10 @@ pub struct Decoder {
     assembly: Assembly,
     /// The payload of an unfinished control frame, at most 125 bytes.
     control: Vec<u8>,
+    /// If permessage-deflate was agreed on.
+    inflater: Option<Box<Inflater>>,
+    /// The message under assembly is compressed.
+    inflating: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +106,17 @@ impl Decoder {
             },
             assembly: Assembly::None,
             control: Vec::new(),
+            inflater: None,
+            inflating: false,
         }
+    }
+
+    /// Takes messages compressed by permessage-deflate from now on. The limit on messages' sizes
+    /// then counts what they are decompressed to.
+    #[must_use]
+    pub fn with_deflate(mut self, inflater: Inflater) -> Decoder {
+        self.inflater = Some(Box::new(inflater));
+        self
     }
 
     /// Takes bytes from the front of `input`, unmasking them in place, up to the end of the first
@@ -197,7 +211,7 @@ impl Decoder {
     pub fn payload_sink(&mut self) -> Option<PayloadSink<'_>> {
         let remaining = self.frame.remaining;
         // A control frame never misses that much, so this is a data frame.
-        if !matches!(self.stage, Stage::Payload) || remaining < DIRECT_READ_MIN {
+        if !matches!(self.stage, Stage::Payload) || remaining < DIRECT_READ_MIN || self.inflating {
             return None;
         }
         let expected = self.expected();
@@ -355,9 +369,9 @@ impl Decoder {
             return Ok(None);
         };
         let FirstByte { rsv, opcode, .. } = FirstByte::parse(first)?;
-        // 5.2: "MUST be 0 unless an extension is negotiated". This is where one would let RSV1
-        // pass.
-        if rsv != 0 {
+        // 5.2: "MUST be 0 unless an extension is negotiated". RFC 7692, 6: permessage-deflate has
+        // given RSV1 a meaning in the first frame of a message.
+        if rsv != 0 && !(rsv == RSV1 && self.inflater.is_some() && is_first(opcode)) {
             return Err(ProtocolError::ReservedBits(rsv));
         }
         // 5.4: fragments of one message follow each other, with only control frames between them.
@@ -380,14 +394,24 @@ impl Decoder {
             return Ok(None);
         };
         if !opcode.is_control() {
-            self.check_limits(header.payload_len)?;
+            self.check_limits(&header)?;
         }
         Ok(Some((header, used)))
     }
 
     #[inline]
-    fn check_limits(&self, len: u64) -> Result<(), ProtocolError> {
+    fn check_limits(&self, header: &FrameHeader) -> Result<(), ProtocolError> {
+        let len = header.payload_len;
         let max = self.limits.max_frame_size;
+        if header.rsv != 0 || (self.inflating && header.opcode == OpCode::Continuation) {
+            // What can't be compressed grows: by an eighth at most, where a fast compressor sticks
+            // to the code that needs no table.
+            let max = max.saturating_add(max / 8 + 64);
+            return match len > max as u64 {
+                true => Err(ProtocolError::FrameTooLarge { len, max }),
+                false => Ok(()),
+            };
+        }
         if len > max as u64 {
             return Err(ProtocolError::FrameTooLarge { len, max });
         }
@@ -407,6 +431,9 @@ impl Decoder {
         header: &FrameHeader,
         payload: &mut [u8],
     ) -> Result<Event, ProtocolError> {
+        if header.rsv != 0 {
+            return self.whole_compressed(header, payload);
+        }
         if header.opcode == OpCode::Binary
             && let Some(key) = header.mask
         {
@@ -429,9 +456,25 @@ impl Decoder {
         }
     }
 
+    #[inline(never)]
+    fn whole_compressed(
+        &mut self,
+        header: &FrameHeader,
+        payload: &mut [u8],
+    ) -> Result<Event, ProtocolError> {
+        if let Some(key) = header.mask {
+            apply_mask(payload, key, 0);
+        }
+        self.assembly = Assembly::begin(header.opcode);
+        self.inflating = true;
+        self.inflate(payload)?;
+        self.finish_message()
+    }
+
     fn begin_frame(&mut self, header: &FrameHeader, len: usize) {
-        if matches!(header.opcode, OpCode::Text | OpCode::Binary) {
+        if is_first(header.opcode) {
             self.assembly = Assembly::begin(header.opcode);
+            self.inflating = header.rsv != 0;
         }
         self.frame = Frame {
             remaining: len,
@@ -462,9 +505,33 @@ impl Decoder {
             self.control.extend_from_slice(payload);
             return Ok(());
         }
+        if self.inflating {
+            self.frame.unmask(payload);
+            return self.inflate(payload);
+        }
         let expected = self.expected();
         self.frame.unmask(payload);
         self.assembly.append(payload, expected)
+    }
+
+    /// Adds compressed payload to the message under assembly.
+    fn inflate(&mut self, payload: &[u8]) -> Result<(), ProtocolError> {
+        let max = self.limits.max_message_size;
+        let assembly = &mut self.assembly;
+        let inflater = self.inflater.as_mut().expect("RSV1 is refused without");
+        inflater.inflate(payload, &mut |piece| assembly.append_inflated(piece, max))
+    }
+
+    /// The end of a message: the event.
+    fn finish_message(&mut self) -> Result<Event, ProtocolError> {
+        if std::mem::take(&mut self.inflating) {
+            let max = self.limits.max_message_size;
+            let assembly = &mut self.assembly;
+            let inflater = self.inflater.as_mut().expect("RSV1 is refused without");
+            inflater.finish(&mut |piece| assembly.append_inflated(piece, max))?;
+        }
+        let message = std::mem::take(&mut self.assembly).finish()?;
+        Ok(Event::Message(message))
     }
 
     fn expected(&self) -> Expected {
@@ -485,8 +552,7 @@ impl Decoder {
         if !self.frame.fin {
             return Ok(None);
         }
-        let message = std::mem::take(&mut self.assembly).finish()?;
-        Ok(Some(Event::Message(message)))
+        self.finish_message().map(Some)
     }
 
     fn control_event(&mut self, opcode: OpCode, payload: &[u8]) -> Result<Event, ProtocolError> {
@@ -513,7 +579,16 @@ impl Decoder {
         self.head_len = 0;
         self.assembly = Assembly::None;
         self.control = Vec::new();
+        self.inflating = false;
+        if let Some(inflater) = &mut self.inflater {
+            inflater.discard();
+        }
     }
+}
+
+/// Whether it begins a message.
+fn is_first(opcode: OpCode) -> bool {
+    matches!(opcode, OpCode::Text | OpCode::Binary)
 }
 
 impl Frame {

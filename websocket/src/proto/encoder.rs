@@ -2,6 +2,7 @@
 
 use super::{
     CloseFrame, EncodeError, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, apply_mask,
+    frame::RSV1,
 };
 
 /// Appends a frame to `out`. A client passes a fresh, unpredictable `mask` for each frame (RFC
@@ -50,6 +51,42 @@ pub fn frame_header(
     FrameHeader {
         fin,
         rsv: 0,
+        opcode,
+        mask,
+        payload_len: len as u64,
+    }
+    .encode()
+}
+
+/// As [`encode_frame`], with the payload of a message that permessage-deflate has compressed: the
+/// first frame of one, with RSV1 set (RFC 7692, 6).
+pub fn encode_compressed_frame(
+    out: &mut Vec<u8>,
+    fin: bool,
+    opcode: OpCode,
+    payload: &[u8],
+    mask: Option<[u8; 4]>,
+) {
+    let (header, header_len) = compressed_frame_header(fin, opcode, payload.len(), mask);
+    out.reserve(header_len + payload.len());
+    out.extend_from_slice(&header[..header_len]);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let Some(key) = mask {
+        apply_mask(&mut out[start..], key, 0);
+    }
+}
+
+/// As [`frame_header`], with RSV1 set: the first frame of a compressed message (RFC 7692, 6).
+pub fn compressed_frame_header(
+    fin: bool,
+    opcode: OpCode,
+    len: usize,
+    mask: Option<[u8; 4]>,
+) -> ([u8; MAX_HEADER], usize) {
+    FrameHeader {
+        fin,
+        rsv: RSV1,
         opcode,
         mask,
         payload_len: len as u64,

@@ -45,6 +45,8 @@ pub enum ProtocolError {
         /// How many bytes of the message are valid before the bad sequence.
         valid_up_to: u64,
     },
+    /// A compressed message that is not DEFLATE data (RFC 7692, 7.2.2).
+    InvalidDeflate,
     /// A close frame with one byte of payload (5.5.1).
     CloseTooShort,
     /// A close code that must not be sent (7.4).
@@ -79,9 +81,9 @@ impl ProtocolError {
     /// The code for the close frame that answers the error (RFC 6455, 7.4.1): 1002, 1007 or 1009.
     pub fn close_code(&self) -> CloseCode {
         match self {
-            ProtocolError::InvalidText { .. } | ProtocolError::InvalidCloseReason { .. } => {
-                CloseCode::INVALID_PAYLOAD
-            }
+            ProtocolError::InvalidText { .. }
+            | ProtocolError::InvalidDeflate
+            | ProtocolError::InvalidCloseReason { .. } => CloseCode::INVALID_PAYLOAD,
             ProtocolError::FrameTooLarge { .. }
             | ProtocolError::MessageTooLarge { .. }
             | ProtocolError::OutOfMemory { .. } => CloseCode::MESSAGE_TOO_BIG,
@@ -134,6 +136,7 @@ impl fmt::Display for ProtocolError {
             ProtocolError::InvalidText { valid_up_to } => {
                 write!(f, "text message is not UTF-8 after {valid_up_to} bytes")
             }
+            ProtocolError::InvalidDeflate => f.write_str("compressed message is no DEFLATE data"),
             ProtocolError::CloseTooShort => f.write_str("close frame with half a code"),
             ProtocolError::InvalidCloseCode(code) => write!(f, "close code {code} is not allowed"),
             ProtocolError::InvalidCloseReason { valid_up_to } => {

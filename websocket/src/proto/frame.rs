@@ -8,6 +8,9 @@ pub const MAX_HEADER: usize = 14;
 /// The longest payload of a control frame (RFC 6455, 5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
+/// The reserved bit that permessage-deflate uses, as [`FrameHeader::rsv`] has it.
+pub(super) const RSV1: u8 = 4;
+
 /// What a frame is (RFC 6455, 5.2 and 11.8). The reserved opcodes have no variant: they are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]

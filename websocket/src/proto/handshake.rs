@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::{Deflate, DeflateParams, Extension};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -31,8 +32,8 @@ impl ServerHandshake {
             && has_token(request, "connection", b"upgrade")
     }
 
-    /// Judges a request by RFC 6455, 4.2.1. Extensions are ignored: none is negotiated. Whether the
-    /// Host, the Origin and the path are right is for HTTP and the application to say.
+    /// Judges a request by RFC 6455, 4.2.1. No extension is agreed on but by
+    /// [`Upgrade::accept_deflate`]. Whether the Host, the Origin and the path are right is for HTTP and the application to say.
     ///
     /// # Errors
     ///
@@ -52,6 +53,8 @@ impl ServerHandshake {
         Ok(Upgrade {
             accept: accept_key(key),
             subprotocols: subprotocols(request)?,
+            extensions: extensions(request)?,
+            deflate: None,
         })
     }
 }
@@ -63,9 +66,18 @@ pub struct Upgrade {
     pub accept: String,
     /// The subprotocols that the client offers, the preferred one first.
     pub subprotocols: Vec<String>,
+    /// The extensions that the client offers, in its order.
+    pub extensions: Vec<Extension>,
+    /// What was agreed on for permessage-deflate; none: no compression.
+    pub deflate: Option<DeflateParams>,
 }
 
 impl Upgrade {
+    /// Agrees on permessage-deflate, if the client offers it in a way that `settings` allow.
+    pub fn accept_deflate(&mut self, settings: &Deflate) {
+        self.deflate = settings.accept(&self.extensions);
+    }
+
     /// The client's favourite among the subprotocols that the server supports.
     pub fn select_subprotocol<'s>(&self, supported: &[&'s str]) -> Option<&'s str> {
         select_subprotocol(self.subprotocols.iter().map(String::as_str), supported)
@@ -96,6 +108,9 @@ impl Upgrade {
                 ));
             }
             headers.push(("Sec-WebSocket-Protocol", subprotocol.to_owned()));
+        }
+        if let Some(deflate) = &self.deflate {
+            headers.push(("Sec-WebSocket-Extensions", deflate.answer()));
         }
         Ok(headers)
     }
@@ -157,6 +172,8 @@ pub enum HandshakeError {
     KeyInvalid(String),
     /// An element of Sec-WebSocket-Protocol is not a token.
     SubprotocolInvalid(String),
+    /// Sec-WebSocket-Extensions does not follow its grammar.
+    ExtensionsInvalid(String),
     /// The server's fault: it chose a subprotocol that the client did not offer.
     SubprotocolNotOffered(String),
 }
@@ -213,6 +230,9 @@ impl fmt::Display for HandshakeError {
             HandshakeError::SubprotocolInvalid(value) => {
                 write!(f, "Sec-WebSocket-Protocol \"{value}\" is not a token")
             }
+            HandshakeError::ExtensionsInvalid(value) => {
+                write!(f, "Sec-WebSocket-Extensions \"{value}\" is malformed")
+            }
             HandshakeError::SubprotocolNotOffered(value) => {
                 write!(f, "subprotocol {value:?} was not offered by the client")
             }
@@ -263,6 +283,18 @@ fn subprotocols(request: &impl RequestView) -> Result<Vec<String>, HandshakeErro
         .collect()
 }
 
+/// "If a value is received ... that does not conform to the ABNF below, the recipient of such
+/// malformed data MUST immediately _Fail the WebSocket Connection_" (RFC 6455, 9.1).
+fn extensions(request: &impl RequestView) -> Result<Vec<Extension>, HandshakeError> {
+    let mut all = Vec::new();
+    for line in request.header_values("sec-websocket-extensions") {
+        let list = Extension::parse_list(line)
+            .map_err(|_| HandshakeError::ExtensionsInvalid(shown(line)))?;
+        all.extend(list);
+    }
+    Ok(all)
+}
+
 fn has_token(request: &impl RequestView, name: &str, token: &[u8]) -> bool {
     request
         .header_values(name)
@@ -278,7 +310,7 @@ fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// RFC 9110, 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
+pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

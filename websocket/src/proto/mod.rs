@@ -26,8 +26,10 @@ mod close;
 mod closing;
 mod config;
 mod decoder;
+mod deflate;
 mod encoder;
 mod error;
+mod extension;
 mod frame;
 mod handshake;
 mod mask;
@@ -39,8 +41,12 @@ pub use close::{CloseCode, CloseFrame, MAX_CLOSE_REASON, parse_close_payload};
 pub use closing::{CloseHandshake, CloseState, Disconnect};
 pub use config::{DEFAULT_MAX_MESSAGE_SIZE, Limits};
 pub use decoder::{DIRECT_READ_MIN, Decoder, Event, PayloadSink, Role};
-pub use encoder::{close, encode_frame, frame_header, ping, pong};
+pub use deflate::{Deflate, DeflateParams, Deflater, Inflater};
+pub use encoder::{
+    close, compressed_frame_header, encode_compressed_frame, encode_frame, frame_header, ping, pong,
+};
 pub use error::{EncodeError, Fault, ProtocolError};
+pub use extension::{Extension, MalformedExtensions};
 pub use frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 pub use handshake::{
     HandshakeError, RequestView, ServerHandshake, Upgrade, accept_key, select_subprotocol,
