@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proto::Limits;
+use crate::proto::{Deflate, Limits};
 
 /// How a connection behaves. The defaults fit a public service with messages up to 1 MiB.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,8 @@ pub struct WebSocketConfig {
     /// when its application has ended; then the connection is cut. Default: 5 s: an honest peer
     /// answers within a round trip, and a greenlet is held meanwhile.
     pub close_timeout: Duration,
+    /// Compression by permessage-deflate (RFC 7692), where the client offers it. Default: none.
+    pub deflate: Option<Deflate>,
 }
 
 /// What to do when a peer reads more slowly than it is sent to.
@@ -45,6 +47,7 @@ impl Default for WebSocketConfig {
             slow_consumer: SlowConsumer::Block,
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
+            deflate: None,
         }
     }
 }
@@ -54,6 +57,13 @@ impl WebSocketConfig {
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> WebSocketConfig {
         self.limits = self.limits.max_message_size(bytes).max_frame_size(bytes);
+        self
+    }
+
+    /// Switches compression on; `Deflate::default()` suits most.
+    #[must_use]
+    pub fn deflate(mut self, deflate: Deflate) -> WebSocketConfig {
+        self.deflate = Some(deflate);
         self
     }
 

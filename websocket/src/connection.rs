@@ -19,10 +19,10 @@ use runtime::{BeforeSwitch, Builder, Event as Flag, Greenlet};
 
 use crate::config::{SlowConsumer, WebSocketConfig};
 use crate::error::WebSocketError;
-use crate::outbox::Outbox;
+use crate::outbox::{Kind, Outbox};
 use crate::proto::{
-    CloseCode, CloseHandshake, CloseState, Decoder, Disconnect, EncodeError, Event,
-    MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, ProtocolError, Role,
+    CloseCode, CloseHandshake, CloseState, Decoder, DeflateParams, Deflater, Disconnect,
+    EncodeError, Event, MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, ProtocolError, Role,
 };
 use crate::scratch;
 
@@ -59,6 +59,8 @@ struct Input {
 struct Output {
     closing: CloseHandshake,
     outbox: Outbox,
+    /// If permessage-deflate was agreed on.
+    deflater: Option<Box<Deflater>>,
     /// The greenlet before whose next switch what was held back leaves; 0 for none.
     hooked: u64,
     /// Set when there is room again; there while a greenlet writes what waits.
@@ -86,12 +88,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// A connection on an upgraded stream; `leftover` came behind the handshake.
+    /// A connection on an upgraded stream; `leftover` came behind the handshake, in which `deflate`
+    /// was agreed on.
     pub(crate) fn new(
         stream: TcpStream,
         leftover: Vec<u8>,
         config: WebSocketConfig,
+        deflate: Option<&DeflateParams>,
     ) -> Arc<Connection> {
+        let mut decoder = Decoder::new(Role::Server, config.limits);
+        let mut deflater = None;
+        if let (Some(params), Some(settings)) = (deflate, &config.deflate) {
+            decoder = decoder.with_deflate(params.inflater(Role::Server));
+            deflater = Some(Box::new(params.deflater(Role::Server, settings)));
+        }
         Arc::new(Connection {
             stream,
             config,
@@ -99,13 +109,14 @@ impl Connection {
             batching: AtomicU64::new(0),
             trimmed: AtomicBool::new(false),
             input: Mutex::new(Input {
-                decoder: Decoder::new(Role::Server, config.limits),
+                decoder,
                 rest: leftover,
                 at: 0,
             }),
             output: Mutex::new(Output {
                 closing: CloseHandshake::new(),
                 outbox: Outbox::default(),
+                deflater,
                 hooked: 0,
                 drain: None,
                 turn: None,
@@ -336,6 +347,33 @@ impl Connection {
         self.send_frame(opcode, message.into_cow())
     }
 
+    /// Puts a data frame, compressed if that was agreed on and is worth it.
+    fn put_message(self: &Arc<Self>, output: &mut Output, opcode: OpCode, payload: Cow<'_, [u8]>) {
+        if output.deflater.is_none() || output.finishing {
+            return self.put(output, opcode, payload);
+        }
+        self.put_compressed(output, opcode, payload);
+    }
+
+    #[inline(never)]
+    fn put_compressed(
+        self: &Arc<Self>,
+        output: &mut Output,
+        opcode: OpCode,
+        payload: Cow<'_, [u8]>,
+    ) {
+        let mut packed = scratch::take();
+        let deflater = output.deflater.as_mut();
+        let compressed = deflater.is_some_and(|deflater| deflater.compress(&payload, &mut packed));
+        if compressed {
+            let kind = Kind { opcode, compressed };
+            self.put(output, kind, Cow::Borrowed(&*packed));
+        } else {
+            self.put(output, opcode, payload);
+        }
+        scratch::give(packed);
+    }
+
     pub(crate) fn ping(self: &Arc<Self>, payload: &[u8]) -> Result<()> {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(EncodeError::ControlTooLong(payload.len()).into());
@@ -348,7 +386,10 @@ impl Connection {
         if !output.closing.may_send_data() {
             return Err(WebSocketError::Closed);
         }
-        self.put(&mut output, opcode, payload);
+        match opcode.is_control() {
+            true => self.put(&mut output, opcode, payload),
+            false => self.put_message(&mut output, opcode, payload),
+        }
         if output.cut {
             // By this very frame.
             drop(output);
@@ -393,7 +434,8 @@ impl Connection {
     }
 
     /// Sends a frame, or holds it back with the rest of a batch; never waits.
-    fn put(self: &Arc<Self>, output: &mut Output, opcode: OpCode, payload: Cow<'_, [u8]>) {
+    fn put(self: &Arc<Self>, output: &mut Output, kind: impl Into<Kind>, payload: Cow<'_, [u8]>) {
+        let kind = kind.into();
         if output.finishing {
             return;
         }
@@ -402,7 +444,7 @@ impl Connection {
             greenlet => runtime::current_id() == Some(greenlet) && self.hook(output, greenlet),
         };
         let result = if batching {
-            output.outbox.push(opcode, payload);
+            output.outbox.push(kind, payload);
             if output.outbox.len() < BATCH_MAX || output.drain.is_some() {
                 return;
             }
@@ -410,7 +452,7 @@ impl Connection {
         } else {
             output
                 .outbox
-                .send(&self.stream, opcode, payload)
+                .send(&self.stream, kind, payload)
                 .and_then(|()| {
                     // What was held back goes first, and now.
                     if output.drain.is_none() {

@@ -9,7 +9,7 @@ use greenwood_wsgi::{Application, Environ, Error, Exchange, Handler, Result};
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
 use crate::error::WebSocketError;
-use crate::proto::{CloseCode, Disconnect, RequestView, ServerHandshake, Upgrade};
+use crate::proto::{CloseCode, Deflate, Disconnect, RequestView, ServerHandshake, Upgrade};
 use crate::socket::WebSocket;
 
 /// Upgrades WebSocket connections and serves everything else as before: gevent-websocket's
@@ -45,6 +45,13 @@ impl WebSocketHandler {
     /// A handler that takes every well-formed WebSocket.
     pub fn new() -> WebSocketHandler {
         WebSocketHandler::default()
+    }
+
+    /// Compresses messages for clients that offer it: permessage-deflate (RFC 7692).
+    /// `Deflate::default()` suits most.
+    pub fn deflate(mut self, deflate: Deflate) -> WebSocketHandler {
+        self.config.deflate = Some(deflate);
+        self
     }
 
     /// How connections behave.
@@ -100,7 +107,12 @@ impl WebSocketHandler {
         let upgraded = exchange.upgrade(&headers)?;
         // Frames are sent whole; waiting for more to send would only hold them up.
         upgraded.stream.set_nodelay(true)?;
-        let connection = Connection::new(upgraded.stream, upgraded.leftover, self.config);
+        let connection = Connection::new(
+            upgraded.stream,
+            upgraded.leftover,
+            self.config,
+            upgrade.deflate.as_ref(),
+        );
         let websocket = WebSocket::new(Arc::clone(&connection), subprotocol);
         let stopped = Arc::clone(&connection);
         let on_stop = exchange.on_stop(move || {
@@ -172,7 +184,7 @@ impl Handler for WebSocketHandler {
         if !ServerHandshake::is_upgrade_request(&request) {
             return exchange.run(app);
         }
-        let upgrade = match ServerHandshake::check(&request) {
+        let mut upgrade = match ServerHandshake::check(&request) {
             Ok(upgrade) => upgrade,
             Err(error) => {
                 let status = match error.status_hint() {
@@ -191,6 +203,9 @@ impl Handler for WebSocketHandler {
                 let headers = [("Content-Type", "text/plain; charset=utf-8")];
                 return exchange.respond("403 Forbidden", &headers, "the origin is not allowed\n");
             }
+        }
+        if let Some(settings) = &self.config.deflate {
+            upgrade.accept_deflate(settings);
         }
         self.serve(exchange, &upgrade)
     }

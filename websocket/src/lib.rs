@@ -29,6 +29,6 @@ pub use config::{SlowConsumer, WebSocketConfig};
 pub use error::WebSocketError;
 #[cfg(feature = "io")]
 pub use handler::{WebSocketEnviron, WebSocketHandler};
-pub use proto::{CloseCode, CloseFrame, Disconnect, Limits, Message, Outgoing};
+pub use proto::{CloseCode, CloseFrame, Deflate, Disconnect, Limits, Message, Outgoing};
 #[cfg(feature = "io")]
 pub use socket::WebSocket;

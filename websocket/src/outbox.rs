@@ -6,7 +6,10 @@ use std::io::{self, IoSlice};
 
 use greenwood_runtime::net::TcpStream;
 
-use crate::proto::{OpCode, encode_frame, frame_header};
+use crate::proto::{
+    MAX_HEADER, OpCode, compressed_frame_header, encode_compressed_frame, encode_frame,
+    frame_header,
+};
 use crate::scratch;
 
 /// Up to this payload size a frame is copied behind its header; a longer one is sent from where it
@@ -18,6 +21,31 @@ const PIECE: usize = 64 * 1024;
 
 /// How many pieces go out in one call.
 const PIECES: usize = 64;
+
+/// What a frame is: its opcode, and whether its payload is a compressed message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) opcode: OpCode,
+    pub(crate) compressed: bool,
+}
+
+impl From<OpCode> for Kind {
+    fn from(opcode: OpCode) -> Kind {
+        Kind {
+            opcode,
+            compressed: false,
+        }
+    }
+}
+
+impl Kind {
+    fn header(self, len: usize) -> ([u8; MAX_HEADER], usize) {
+        match self.compressed {
+            false => frame_header(true, self.opcode, len, None),
+            true => compressed_frame_header(true, self.opcode, len, None),
+        }
+    }
+}
 
 /// Bytes in order: a first piece, mostly the only one, and more behind it. Owns nothing when empty.
 #[derive(Debug, Default)]
@@ -72,14 +100,17 @@ impl Outbox {
     }
 
     /// Puts a frame behind what waits.
-    pub(crate) fn push(&mut self, opcode: OpCode, payload: Cow<'_, [u8]>) {
+    pub(crate) fn push(&mut self, kind: Kind, payload: Cow<'_, [u8]>) {
         let last = self.last_open();
         let before = last.len();
         if payload.len() <= COPY_MAX {
-            encode_frame(last, true, opcode, &payload, None);
+            match kind.compressed {
+                false => encode_frame(last, true, kind.opcode, &payload, None),
+                true => encode_compressed_frame(last, true, kind.opcode, &payload, None),
+            }
             self.len += last.len() - before;
         } else {
-            let (header, used) = frame_header(true, opcode, payload.len(), None);
+            let (header, used) = kind.header(payload.len());
             last.extend_from_slice(&header[..used]);
             self.len += used + payload.len();
             self.more.push_back(Piece {
@@ -153,18 +184,18 @@ impl Outbox {
     pub(crate) fn send(
         &mut self,
         stream: &TcpStream,
-        opcode: OpCode,
+        kind: Kind,
         payload: Cow<'_, [u8]>,
     ) -> io::Result<()> {
         if !self.is_empty() {
-            self.push(opcode, payload);
+            self.push(kind, payload);
             return Ok(());
         }
         if payload.len() <= COPY_MAX {
-            self.push(opcode, payload);
+            self.push(kind, payload);
             return self.flush(stream);
         }
-        let (header, used) = frame_header(true, opcode, payload.len(), None);
+        let (header, used) = kind.header(payload.len());
         let header = &header[..used];
         let written =
             taken(stream.try_write_vectored(&[IoSlice::new(header), IoSlice::new(&payload)]))?;

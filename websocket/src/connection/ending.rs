@@ -23,7 +23,7 @@ impl Connection {
         {
             output
                 .outbox
-                .send(&self.stream, OpCode::Close, payload.into())
+                .send(&self.stream, OpCode::Close.into(), payload.into())
                 .ok();
         }
         self.end_transport(output);
