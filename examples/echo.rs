@@ -19,8 +19,8 @@ use std::{
 };
 
 use greenwood::{
-    Body, CloseCode, Environ, Result, StartResponse, WebSocket, WebSocketEnviron, WebSocketHandler,
-    WsgiServer,
+    Body, CloseCode, Deflate, Environ, Result, StartResponse, WebSocket, WebSocketEnviron,
+    WebSocketHandler, WsgiServer,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -123,7 +123,8 @@ fn text(
 
 fn serve(address: &str, port: u16) -> std::result::Result<(), Box<dyn Error>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let server = WsgiServer::new((address, port), app).handler(WebSocketHandler::new());
+    let server = WsgiServer::new((address, port), app)
+        .handler(WebSocketHandler::new().deflate(Deflate::default()));
     let local = match server.start().and_then(|()| server.local_addr()) {
         Ok(local) => local,
         Err(error) => {

@@ -83,6 +83,39 @@ for (const size of SIZES) {
   });
 }
 
+for (const deflate of [
+  true,
+  { threshold: 0 },
+  { threshold: 0, serverNoContextTakeover: true, clientNoContextTakeover: true },
+  { threshold: 0, serverMaxWindowBits: 9, clientMaxWindowBits: 9 },
+  { threshold: 0, serverMaxWindowBits: 8, clientMaxWindowBits: 10 },
+]) {
+  test(`messages are compressed: ${JSON.stringify(deflate)}`, async () => {
+    const client = await open(echo, { perMessageDeflate: deflate });
+    assert.equal(client.ws.extensions, "permessage-deflate");
+    for (let round = 0; round < 3; round++) {
+      for (const length of [0, 1, 125, 1_023, 1_024, 65_536, MIB]) {
+        await client.expectEcho(bytes(length));
+        await client.expectEcho("grün wie der Wald, ".repeat(length / 20));
+      }
+    }
+    // In fragments, of which the first says so.
+    const text = "fragments ".repeat(5_000);
+    for (let at = 0; at < text.length; at += 7_000) {
+      client.ws.send(text.slice(at, at + 7_000), { fin: at + 7_000 >= text.length });
+      client.ws.ping();
+    }
+    assert.equal(String((await client.receive()).data), text);
+    assert.equal(await client.close(1000), 1000);
+  });
+}
+
+test("a compressed message over the limit ends with 1009", async () => {
+  const client = await open(echo, { perMessageDeflate: true });
+  client.ws.send(Buffer.alloc(8 * MIB));
+  assert.equal((await client.closed).code, 1009);
+});
+
 test("fragments are put together, with pings between them", async () => {
   const client = await open(bench);
   for (const [pieces, length] of [[2, 1], [3, 0], [100, 1000], [17, 65_536]]) {

@@ -4,6 +4,7 @@ import asyncio
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from cases import arguments, data, run, same, test
 
@@ -48,6 +49,27 @@ for size in [0, 1, 125, 126, 65_535, 65_536, MIB, 16 * MIB]:
         async with client(BENCH) as ws:
             await expect_echo(ws, data(size))
             await expect_echo(ws, "x" * size)
+
+
+for name, deflate in {
+    "by default": ClientPerMessageDeflateFactory(client_max_window_bits=True),
+    "without context": ClientPerMessageDeflateFactory(
+        server_no_context_takeover=True, client_no_context_takeover=True
+    ),
+    "with small windows": ClientPerMessageDeflateFactory(
+        server_max_window_bits=9, client_max_window_bits=9
+    ),
+    "with the smallest window": ClientPerMessageDeflateFactory(server_max_window_bits=8),
+}.items():
+
+    @async_test(f"messages are compressed {name}")
+    async def _(deflate=deflate):
+        async with client(extensions=[deflate]) as ws:
+            assert len(ws.protocol.extensions) == 1, ws.protocol.extensions
+            for _ in range(3):
+                for size in [0, 1, 125, 1_023, 1_024, 65_536, MIB]:
+                    await expect_echo(ws, data(size))
+                    await expect_echo(ws, "grün wie der Wald, " * (size // 20))
 
 
 @async_test("fragments are put together")
