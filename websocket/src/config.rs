@@ -25,6 +25,18 @@ pub struct WebSocketConfig {
     /// when its application has ended; then the connection is cut. Default: 5 s: an honest peer
     /// answers within a round trip, and a greenlet is held meanwhile.
     pub close_timeout: Duration,
+    /// How often a ping is sent, to find out whether the peer is still there, and how far away.
+    /// Default: never. It costs a connection some 20 µs each time; 20 to 60 s also keep proxies
+    /// and mobile networks from forgetting the connection.
+    pub ping_interval: Option<Duration>,
+    /// How long the peer may take to answer a ping. Default: 20 s, then the connection is cut
+    /// ([`Disconnect::PingTimeout`](crate::Disconnect::PingTimeout)). Pongs are seen only while the
+    /// application receives; as long as it does not, none is missed.
+    pub ping_timeout: Duration,
+    /// How long there may be no message from the peer (pings and pongs do not count) before the
+    /// connection is closed with 1001. Up to a quarter more may pass. Default: none; an idle
+    /// connection costs its greenlet.
+    pub idle_timeout: Option<Duration>,
     /// Compression by permessage-deflate (RFC 7692), where the client offers it. Default: none.
     pub deflate: Option<Deflate>,
 }
@@ -47,6 +59,9 @@ impl Default for WebSocketConfig {
             slow_consumer: SlowConsumer::Block,
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
+            ping_interval: None,
+            ping_timeout: Duration::from_secs(20),
+            idle_timeout: None,
             deflate: None,
         }
     }
@@ -57,6 +72,35 @@ impl WebSocketConfig {
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> WebSocketConfig {
         self.limits = self.limits.max_message_size(bytes).max_frame_size(bytes);
+        self
+    }
+
+    /// Sends a ping every `interval`, and cuts the connection if it is not answered within
+    /// `timeout`.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is zero.
+    #[must_use]
+    pub fn ping(mut self, interval: Duration, timeout: Duration) -> WebSocketConfig {
+        assert!(
+            !interval.is_zero() && !timeout.is_zero(),
+            "pings without a pause or without time for an answer"
+        );
+        self.ping_interval = Some(interval);
+        self.ping_timeout = timeout;
+        self
+    }
+
+    /// Closes the connection when there has been no message from the peer for so long.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> WebSocketConfig {
+        assert!(!timeout.is_zero(), "an idle time-out of zero");
+        self.idle_timeout = Some(timeout);
         self
     }
 

@@ -4,6 +4,7 @@
 //! connection stands. Where both are needed, the reading one is taken first.
 
 mod ending;
+mod watch;
 
 use std::borrow::Cow;
 use std::os::fd::AsRawFd;
@@ -15,7 +16,7 @@ use std::{fmt, io, net};
 use greenwood_runtime as runtime;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::net::TcpStream;
-use runtime::{BeforeSwitch, Builder, Event as Flag, Greenlet};
+use runtime::{BeforeSwitch, Builder, Event as Flag};
 
 use crate::config::{SlowConsumer, WebSocketConfig};
 use crate::error::WebSocketError;
@@ -25,6 +26,8 @@ use crate::proto::{
     EncodeError, Event, MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, ProtocolError, Role,
 };
 use crate::scratch;
+
+use watch::Watch;
 
 type Result<T> = std::result::Result<T, WebSocketError>;
 
@@ -43,6 +46,8 @@ pub(crate) struct Connection {
     /// back until it switches, to leave in one piece. It is the only one that compares equal,
     /// so no order with the locks is needed.
     batching: AtomicU64,
+    /// A message has come since the idle time-out was looked at.
+    active: AtomicBool,
     /// The stack has been trimmed for the long wait.
     trimmed: AtomicBool,
     input: Mutex<Input>,
@@ -67,8 +72,10 @@ struct Output {
     drain: Option<Arc<Flag>>,
     /// Set when whoever waits for the peer has come to the end of it: the next may.
     turn: Option<Arc<Flag>>,
-    /// Cuts the connection when the peer's close frame does not come in time.
-    limit: Option<Greenlet<()>>,
+    /// What is to happen with time, if anything is.
+    watch: Option<Box<Watch>>,
+    /// How many pings the watch has sent.
+    pings: u64,
     /// Nothing more is sent; the transport is to be shut down as soon as nothing waits.
     finishing: bool,
     /// It is over: nothing waits any more and the transport is shut down.
@@ -102,11 +109,12 @@ impl Connection {
             decoder = decoder.with_deflate(params.inflater(Role::Server));
             deflater = Some(Box::new(params.deflater(Role::Server, settings)));
         }
-        Arc::new(Connection {
+        let connection = Arc::new(Connection {
             stream,
             config,
             receiving: AtomicU8::new(NOBODY),
             batching: AtomicU64::new(0),
+            active: AtomicBool::new(false),
             trimmed: AtomicBool::new(false),
             input: Mutex::new(Input {
                 decoder,
@@ -120,11 +128,14 @@ impl Connection {
                 hooked: 0,
                 drain: None,
                 turn: None,
-                limit: None,
+                watch: None,
+                pings: 0,
                 finishing: false,
                 cut: false,
             }),
-        })
+        });
+        connection.begin_watch();
+        connection
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<net::SocketAddr> {
@@ -146,6 +157,7 @@ impl Connection {
             let mut input = self.input.lock();
             if let Some(message) = input.next_message() {
                 self.note_batch(&input);
+                self.active.store(true, Ordering::Relaxed);
                 return Ok(Some(message));
             }
         }
@@ -177,7 +189,10 @@ impl Connection {
     ) -> std::result::Result<Option<Message>, Ended> {
         loop {
             match self.next_event(deadline) {
-                Ok(Some(Event::Message(message))) => return Ok(Some(message)),
+                Ok(Some(Event::Message(message))) => {
+                    self.active.store(true, Ordering::Relaxed);
+                    return Ok(Some(message));
+                }
                 Ok(Some(event)) => self.answer(event)?,
                 Ok(None) => return Ok(self.end()?),
                 Err(Fault::Busy(holder)) => return Err(Ended::Busy(holder)),
@@ -332,12 +347,16 @@ impl Connection {
                     let reply = Cow::Owned(reply);
                     self.put(&mut output, OpCode::Close, reply);
                 }
-                output.end_limit();
+                self.end_watch(&mut output);
                 drop(output);
                 self.wake_receiver();
                 Ok(())
             }
-            Event::Pong(_) | Event::Message(_) => Ok(()),
+            Event::Pong(payload) => {
+                self.note_pong(&payload);
+                Ok(())
+            }
+            Event::Message(_) => Ok(()),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use greenwood_wsgi::{Application, Environ, Error, Exchange, Handler, Result};
 
@@ -21,6 +22,9 @@ use crate::socket::WebSocket;
 /// ([`WebSocketEnviron::websocket`]); when it returns, the connection is closed with 1000, or with
 /// 1011 if it failed. When the server stops, open WebSockets are closed with 1001.
 ///
+/// A peer that vanishes without a word is found out by the system (TCP keep-alive) in two minutes;
+/// [`WebSocketConfig::ping`] is quicker, and sees through proxies.
+///
 /// Browsers send the page's origin with every handshake, and unlike other requests a WebSocket is
 /// not stopped by the same-origin policy: check it if the connection is authenticated by cookies.
 ///
@@ -38,6 +42,10 @@ pub struct WebSocketHandler {
     subprotocols: Vec<Box<str>>,
     origin: Option<Arc<OriginCheck>>,
 }
+
+/// After how long a silence the system asks a peer whether it is there. It is given up within twice
+/// that.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 type OriginCheck = dyn Fn(Option<&str>, &Environ) -> bool + Send + Sync;
 
@@ -107,6 +115,8 @@ impl WebSocketHandler {
         let upgraded = exchange.upgrade(&headers)?;
         // Frames are sent whole; waiting for more to send would only hold them up.
         upgraded.stream.set_nodelay(true)?;
+        // Costs the process nothing, and finds out about a peer that has vanished without a word.
+        upgraded.stream.set_keepalive(Some(TCP_KEEPALIVE))?;
         let connection = Connection::new(
             upgraded.stream,
             upgraded.leftover,

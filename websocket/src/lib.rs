@@ -22,6 +22,8 @@ mod outbox;
 mod scratch;
 #[cfg(feature = "io")]
 mod socket;
+#[cfg(feature = "io")]
+mod wheel;
 
 #[cfg(feature = "io")]
 pub use config::{SlowConsumer, WebSocketConfig};

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::error::WebSocketError;
@@ -96,6 +97,13 @@ impl WebSocket {
     /// How the connection ended; `None` while it has not.
     pub fn disconnect(&self) -> Option<Disconnect> {
         self.connection.disconnect()
+    }
+
+    /// How long the last of the pings of
+    /// [`ping_interval`](crate::WebSocketConfig::ping_interval) took to come back; `None` before
+    /// that, and after the end of the connection.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.connection.rtt()
     }
 
     /// The subprotocol that was agreed on.

@@ -140,7 +140,10 @@ fn kept_context_is_used() {
         size
     });
     let (first, second) = (sizes.next().unwrap(), sizes.next().unwrap());
-    assert!(first > 200 && second < first / 4, "{first} and {second} bytes");
+    assert!(
+        first > 200 && second < first / 4,
+        "{first} and {second} bytes"
+    );
 }
 
 #[test]

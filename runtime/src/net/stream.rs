@@ -188,6 +188,26 @@ impl TcpStream {
         SockRef::from(&self.inner.socket).set_tcp_nodelay(on)
     }
 
+    /// Has the system ask a peer that has been silent for `idle` whether it is still there, three
+    /// more times every quarter of that; without an answer the connection ends (`SO_KEEPALIVE`).
+    /// Whole seconds; none switches it off.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn set_keepalive(&self, idle: Option<Duration>) -> io::Result<()> {
+        let socket = SockRef::from(&self.inner.socket);
+        let Some(idle) = idle else {
+            return socket.set_keepalive(false);
+        };
+        let second = Duration::from_secs(1);
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(idle.max(second))
+            .with_interval((idle / 4).max(second))
+            .with_retries(4);
+        socket.set_tcp_keepalive(&keepalive)
+    }
+
     /// Ends one or both directions. Greenlets that wait for them are woken.
     ///
     /// # Errors

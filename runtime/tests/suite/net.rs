@@ -571,3 +571,26 @@ fn greenlet_that_unwinds_reads_what_there_is() {
     greenlet.kill();
     assert_eq!(read.recv().unwrap(), (5, Err(ErrorKind::WouldBlock)));
 }
+
+#[test]
+fn keepalive_is_the_systems() {
+    let _deadline = deadline();
+    let (ours, _theirs) = pair();
+    let socket = socket2::SockRef::from(&ours);
+    assert!(!socket.keepalive().unwrap());
+    ours.set_keepalive(Some(Duration::from_secs(60))).unwrap();
+    assert!(socket.keepalive().unwrap());
+    assert_eq!(
+        socket.tcp_keepalive_time().unwrap(),
+        Duration::from_secs(60)
+    );
+    assert_eq!(
+        socket.tcp_keepalive_interval().unwrap(),
+        Duration::from_secs(15)
+    );
+    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+    ours.set_keepalive(Some(Duration::ZERO)).unwrap();
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(1));
+    ours.set_keepalive(None).unwrap();
+    assert!(!socket.keepalive().unwrap());
+}

@@ -33,7 +33,7 @@ impl Connection {
         output.outbox.clear();
         output.finishing = true;
         output.cut = true;
-        output.end_limit();
+        self.end_watch(output);
         if let Some(drain) = output.drain.take() {
             drain.set();
         }
@@ -64,8 +64,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends the close frame and does not wait for the answer: a greenlet cuts the connection if it
-    /// does not come in time.
+    /// Sends the close frame and does not wait for the answer: the connection is cut if it does not
+    /// come in time.
     pub(crate) fn close_nowait(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         self.start_close(code, reason)?;
         self.limit_close();
@@ -124,34 +124,9 @@ impl Connection {
         false
     }
 
-    /// Cuts the connection in `close_timeout`, unless the peer has closed by then.
-    fn limit_close(self: &Arc<Self>) {
-        let mut output = lock(&self.output);
-        if output.closing.state() != CloseState::CloseSent || output.limit.is_some() {
-            return;
-        }
-        // Weak: a connection that ends sooner is not kept for that.
-        let connection = Arc::downgrade(self);
-        let late = move || {
-            if let Some(connection) = connection.upgrade() {
-                connection.cut_unanswered();
-            }
-        };
-        let builder = Builder::new().hub(self.home());
-        match builder.spawn_later(self.config.close_timeout, late) {
-            Ok(greenlet) => output.limit = Some(greenlet),
-            Err(error) => {
-                tracing::warn!("a websocket is cut: {error}");
-                self.cut_locked(&mut output, Disconnect::CloseTimeout);
-            }
-        }
-    }
-
     fn cut_unanswered(self: &Arc<Self>) {
         let mut output = lock(&self.output);
         if !output.closing.is_finished() {
-            // It may be the caller itself, who is not to be killed.
-            output.limit = None;
             self.cut_locked(&mut output, Disconnect::CloseTimeout);
         }
     }
@@ -160,7 +135,7 @@ impl Connection {
     pub(crate) fn finish(self: &Arc<Self>) {
         {
             let mut output = lock(&self.output);
-            output.end_limit();
+            self.end_watch(&mut output);
             if !output.finishing {
                 if output.drain.is_none() {
                     let written = output.outbox.flush(&self.stream);
@@ -241,15 +216,6 @@ impl Connection {
         }
         output.closing.on_transport_end(Disconnect::TransportEnd);
         self.end_transport(&mut output);
-    }
-}
-
-impl Output {
-    /// The close frame has come, or is not awaited any more.
-    pub(super) fn end_limit(&mut self) {
-        if let Some(limit) = self.limit.take() {
-            limit.kill_nowait();
-        }
     }
 }
 

@@ -310,6 +310,14 @@ impl Peer {
         self.expect_end();
     }
 
+    /// As [`close`](Self::close), where pings may come in between.
+    #[track_caller]
+    pub(crate) fn close_amid_pings(mut self) {
+        self.write(close(1000));
+        assert_eq!(self.close_code(), 1000);
+        self.expect_cut();
+    }
+
     /// The connection ends in an orderly way, with nothing more.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
