@@ -1,5 +1,5 @@
-//! The target of measurements and of conformance runs: echoes text and binary messages of up to 64
-//! MiB on every path, without a page and without a log. `GET /plaintext` answers `Hello, World!`.
+//! The target of measurements: echoes text and binary messages of up to 64 MiB on every path,
+//! without a page and without a log. `GET /plaintext` answers `Hello, World!`.
 //!
 //! ```text
 //! cargo run --release --example echo_bench -- PORT [HUBS]
