@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    interop, project,
+    conformance, interop, project,
     step::{Failure, Result, Steps, output_of},
 };
 
@@ -68,7 +68,8 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
         LIMIT,
         &mut project::cargo("test --package greenwood-runtime --release --lib --tests")?,
     )?;
-    interop::run(steps, None)
+    interop::run(steps, None)?;
+    conformance::run(steps, &conformance::Options::quick())
 }
 
 /// The workspace's own tests, doctests and examples included.

@@ -1,4 +1,4 @@
-//! What the interop tests need: programs from Debian, clients from npm and PyPI.
+//! What the foreign clients need: programs from Debian, packages from npm and PyPI.
 
 use std::{
     fs,
@@ -21,13 +21,24 @@ const NODE_MAJOR: u32 = 18;
 /// What websockets asks for, and Debian 12 has.
 const PYTHON: (u32, u32) = (3, 11);
 
-/// Installs what is missing.
+/// Installs what the interop tests miss.
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
-    debian(steps)?;
+    let mut missing = missing_browser_and_node();
+    missing.extend(missing_python());
+    debian(steps, &missing)?;
     steps.call("node is recent enough", check_node)?;
     steps.call("python is recent enough", check_python)?;
     npm(steps)?;
-    pypi(steps)
+    let (requirements, to) = (project::root()?.join("interop/requirements.txt"), venv()?);
+    environment(steps, &to, &requirements, &mut python_venv(&to))
+}
+
+/// Installs Python 3 if it is missing, and with it the packages of a file of requirements in a
+/// virtual environment.
+pub(crate) fn run_python(steps: &mut Steps, to: &Path, requirements: &Path) -> Result<()> {
+    debian(steps, &missing_python())?;
+    steps.call("python is recent enough", check_python)?;
+    environment(steps, to, requirements, &mut python_venv(to))
 }
 
 /// Chromium's program.
@@ -40,11 +51,14 @@ pub(crate) fn chromium() -> Result<PathBuf> {
 
 /// The Python that has the packages.
 pub(crate) fn python() -> Result<PathBuf> {
-    Ok(project::interop()?.join("venv/bin/python"))
+    Ok(venv()?.join("bin/python"))
 }
 
-fn debian(steps: &mut Steps) -> Result<()> {
-    let missing = missing();
+fn venv() -> Result<PathBuf> {
+    Ok(project::interop()?.join("venv"))
+}
+
+fn debian(steps: &mut Steps, missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -52,7 +66,7 @@ fn debian(steps: &mut Steps) -> Result<()> {
     let root = output_of(Command::new("id").arg("-u")).is_some_and(|id| id == "0");
     if !root || program("apt-get").is_none() {
         return Err(Failure::new(format!(
-            "the interop tests need more programs.\n  \
+            "the foreign clients need more programs.\n  \
              On Debian, as root: apt-get install {packages}\n  \
              Elsewhere: what these packages are called there\n  \
              The tests that need none of them: cargo test --workspace"
@@ -70,20 +84,29 @@ fn debian(steps: &mut Steps) -> Result<()> {
 }
 
 /// The Debian packages of what is not there.
-fn missing() -> Vec<&'static str> {
+fn missing_browser_and_node() -> Vec<&'static str> {
     let mut packages = Vec::new();
-    for (name, package) in [("node", "nodejs"), ("npm", "npm"), ("python3", "python3")] {
+    for (name, package) in [("node", "nodejs"), ("npm", "npm")] {
         if program(name).is_none() {
             packages.push(package);
         }
+    }
+    if chromium().is_err() {
+        packages.extend(["chromium", "fonts-dejavu-core"]);
+    }
+    packages
+}
+
+/// The same of Python.
+fn missing_python() -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    if program("python3").is_none() {
+        packages.push("python3");
     }
     // Debian has the module that fills a venv in a package of its own.
     let with_venv = output_of(Command::new("python3").args(["-c", "import venv, ensurepip"]));
     if with_venv.is_none() {
         packages.push("python3-venv");
-    }
-    if chromium().is_err() {
-        packages.extend(["chromium", "fonts-dejavu-core"]);
     }
     packages
 }
@@ -133,21 +156,31 @@ fn npm(steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-fn pypi(steps: &mut Steps) -> Result<()> {
-    let requirements = project::root()?.join("interop/requirements.txt");
-    let (to, python) = (project::interop()?, python()?);
-    let stamp = to.join("pip.stamp");
-    if is_same(&stamp, &requirements) && python.exists() {
+/// The command for an empty virtual environment of Python 3.
+fn python_venv(to: &Path) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "venv", "--clear"]).arg(to);
+    command
+}
+
+/// Fills a virtual environment with the packages of a file of requirements, unless it has them.
+/// `make` makes it empty, in the place of what may be there.
+pub(crate) fn environment(
+    steps: &mut Steps,
+    to: &Path,
+    requirements: &Path,
+    make: &mut Command,
+) -> Result<()> {
+    let (stamp, python) = (to.with_extension("stamp"), to.join("bin/python"));
+    if is_same(&stamp, requirements) && python.exists() {
         return Ok(());
     }
     forget(&stamp)?;
-    let mut venv = Command::new("python3");
-    venv.args(["-m", "venv", "--clear"]).arg(to.join("venv"));
-    steps.run("python3 -m venv", LIMIT, &mut venv)?;
+    steps.run("make a virtual environment", LIMIT, make)?;
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "install", "--quiet"]);
     pip.args(["--disable-pip-version-check", "--requirement"]);
-    pip.arg(&requirements);
+    pip.arg(requirements);
     steps.run("pip install", LIMIT, &mut pip)?;
     fs::copy(requirements, stamp)?;
     Ok(())

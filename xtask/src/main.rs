@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod ci;
+mod conformance;
 mod install;
 mod interop;
 mod project;
@@ -20,16 +21,25 @@ usage: cargo xtask COMMAND
   interop  only those with real clients: npm's ws, Python's websockets and http.client, Node's
            fetch, headless Chromium
              --screenshot FILE  also saves a picture of the example's page as PNG
-  ci       everything that a change has to pass: format, lints, docs, all tests, licences
+  conformance
+           the Autobahn test suite, held against interop/autobahn/expected.json
+             --cases LIST   only these, such as 1-7,10 or 6.4,7.1.5 or * (all, the default)
+             --report DIR   the report goes there, not to conformance/report in the target directory
+             --quick        by another runner, which needs no Python 2.7 and is more lenient;
+                            the default is --cases 1-7,10 then
+  ci       everything that a change has to pass: format, lints, docs, all tests, licences, and
+           conformance --quick
   help     this
 
 What the clients need is installed into the target directory, except for Node.js, Python and
-Chromium: those are Debian packages, which are installed if they are missing and this is root.
+Chromium: those are Debian packages, which are installed if they are missing and this is root. No
+package has Python 2.7, which conformance needs without --quick: it says where to get it.
 ";
 
 enum Command {
     Test,
     Interop { screenshot: Option<PathBuf> },
+    Conformance(conformance::Options),
     Ci,
     Help,
 }
@@ -48,6 +58,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Test => test(&mut steps),
         Command::Interop { screenshot } => interop::run(&mut steps, screenshot.as_deref()),
+        Command::Conformance(options) => conformance::run(&mut steps, &options),
         Command::Ci => ci::run(&mut steps),
         Command::Help => {
             print!("{HELP}");
@@ -67,6 +78,9 @@ fn parse(arguments: &[&str]) -> std::result::Result<Command, String> {
             Ok(Command::Interop {
                 screenshot: Some(file),
             })
+        }
+        ["conformance", options @ ..] => {
+            conformance::Options::parse(options).map(Command::Conformance)
         }
         ["ci"] => Ok(Command::Ci),
         ["help" | "--help" | "-h"] => Ok(Command::Help),

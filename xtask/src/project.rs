@@ -37,6 +37,11 @@ pub(crate) fn interop() -> Result<PathBuf> {
     Ok(target()?.join("interop"))
 }
 
+/// Where the conformance suite is installed, and reports.
+pub(crate) fn conformance() -> Result<PathBuf> {
+    Ok(target()?.join("conformance"))
+}
+
 /// `cargo` with these words, at the root.
 pub(crate) fn cargo(words: &str) -> Result<Command> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -74,17 +74,26 @@ impl Server {
 
     /// Starts the example `echo_bench`.
     pub(crate) fn echo_bench() -> Result<Server> {
-        // It prints no port, so it is given one that was free a moment ago.
+        Server::at_free_port("echo_bench", log("echo_bench")?)
+    }
+
+    /// Starts the example `autobahn_server`.
+    pub(crate) fn autobahn() -> Result<Server> {
+        let log = project::conformance()?.join("server.log");
+        Server::at_free_port("autobahn_server", log)
+    }
+
+    /// Starts an example that prints no port, so that it is given one that was free a moment ago.
+    fn at_free_port(example: &str, log: PathBuf) -> Result<Server> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let log = log("echo_bench")?;
-        let child = Command::new(project::example("echo_bench")?)
+        let child = Command::new(project::example(example)?)
             .arg(address.port().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()
             .map_err(|error| {
-                Failure::new(format!("the example echo_bench can't be started: {error}"))
+                Failure::new(format!("the example {example} can't be started: {error}"))
             })?;
         let mut server = Server {
             child: Some(child),

@@ -25,17 +25,23 @@ impl Steps {
     /// Runs a command to its end. It fails unless the command exits with 0 within the limit.
     pub(crate) fn run(&mut self, name: &str, limit: Duration, command: &mut Command) -> Result<()> {
         self.call(name, || {
-            println!("    $ {}", Shown(command));
-            let child = command
-                .spawn()
-                .map_err(|error| Failure::of(command, &error))?;
-            let status = wait(child, limit).map_err(|error| Failure::of(command, &error))?;
+            let status = end_of(command, limit)?;
             if status.success() {
                 Ok(())
             } else {
                 Err(Failure::of(command, &status))
             }
         })
+    }
+
+    /// The same for a command whose exit code is not the answer: it has only to end in time.
+    pub(crate) fn run_to_end(
+        &mut self,
+        name: &str,
+        limit: Duration,
+        command: &mut Command,
+    ) -> Result<()> {
+        self.call(name, || end_of(command, limit).map(drop))
     }
 
     /// A step that is no command.
@@ -97,6 +103,14 @@ pub(crate) fn output_of(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|o| o.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
     Some(text.trim().to_owned())
+}
+
+fn end_of(command: &mut Command, limit: Duration) -> Result<ExitStatus> {
+    println!("    $ {}", Shown(command));
+    let child = command
+        .spawn()
+        .map_err(|error| Failure::of(command, &error))?;
+    wait(child, limit).map_err(|error| Failure::of(command, &error))
 }
 
 /// Waits for a child; kills it, and all that it has started, when that takes too long.
@@ -207,6 +221,19 @@ mod tests {
             format!("{:?}", steps.report(Err(failure))),
             format!("{:?}", ExitCode::SUCCESS)
         );
+    }
+
+    #[test]
+    fn a_command_that_has_only_to_end_may_fail() {
+        let mut steps = Steps::default();
+        steps
+            .run_to_end("judged otherwise", LONG, &mut sh("exit 3"))
+            .unwrap();
+        let limit = Duration::from_millis(300);
+        let failure = steps
+            .run_to_end("slow", limit, &mut sh("sleep 100"))
+            .unwrap_err();
+        assert!(failure.to_string().contains("not done within"), "{failure}");
     }
 
     #[test]
