@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 
 use greenwood_runtime::net::TcpStream;
 
+use crate::proto::spare;
 use crate::proto::{
     MAX_HEADER, OpCode, compressed_frame_header, encode_compressed_frame, encode_frame,
     frame_header,
@@ -109,6 +110,9 @@ impl Outbox {
                 true => encode_compressed_frame(last, true, kind.opcode, &payload, None),
             }
             self.len += last.len() - before;
+            if let Cow::Owned(payload) = payload {
+                spare::give(payload);
+            }
         } else {
             let (header, used) = kind.header(payload.len());
             last.extend_from_slice(&header[..used]);

@@ -3,6 +3,7 @@
 use super::assembly::{Assembly, Expected, FIRST_RESERVATION};
 use super::frame::{FirstByte, RSV1};
 use super::mask::{rotated, unmask_into};
+use super::spare;
 use super::utf8::valid_prefix;
 use super::{
     CloseFrame, FrameHeader, Inflater, Limits, MAX_HEADER, Message, OpCode, ProtocolError,
@@ -186,7 +187,12 @@ impl Decoder {
         if text {
             apply_mask(payload, key, 0);
             match simdutf8::basic::from_utf8(payload) {
-                Ok(text) => Some((end, Message::Text(text.to_owned()))),
+                Ok(text) => {
+                    // Of nothing it is a string without a look at it.
+                    let mut owned = String::from_utf8(spare::take(len)).unwrap_or_default();
+                    owned.push_str(text);
+                    Some((end, Message::Text(owned)))
+                }
                 Err(_) => {
                     // The long way finds the error, and wants the input as it was.
                     apply_mask(payload, key, 0);
@@ -194,7 +200,7 @@ impl Decoder {
                 }
             }
         } else {
-            let mut bytes = Vec::with_capacity(len);
+            let mut bytes = spare::take(len);
             unmask_into(&mut bytes, payload, key);
             Some((end, Message::Binary(bytes)))
         }

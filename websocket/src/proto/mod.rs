@@ -35,6 +35,7 @@ mod handshake;
 mod mask;
 mod message;
 mod simd;
+pub(crate) mod spare;
 mod utf8;
 
 pub use close::{CloseCode, CloseFrame, MAX_CLOSE_REASON, parse_close_payload};
