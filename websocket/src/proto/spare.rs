@@ -25,6 +25,7 @@ pub(crate) fn take(len: usize) -> Vec<u8> {
 }
 
 /// Keeps the memory of a vector that is not needed any more.
+#[cfg(any(feature = "io", test))]
 #[inline]
 pub(crate) fn give(mut vector: Vec<u8>) {
     if (1..=LARGEST).contains(&vector.capacity()) {
