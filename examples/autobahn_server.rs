@@ -8,21 +8,23 @@
 //! `cargo xtask conformance` starts it at a free port, runs the suite and judges. By hand: any
 //! client of the suite, with `ws://127.0.0.1:PORT/` as the server.
 //!
-//! `config` is all that the server grants the suite. It leaves `permessage-deflate` off, so the
-//! groups 12 and 13, which are about that, find it declined and say UNIMPLEMENTED.
+//! `config` is all that the server grants the suite: the sizes that group 9 asks for, and
+//! `permessage-deflate`, which groups 12 and 13 are about.
 
 use std::process::ExitCode;
 
 use greenwood::{
-    Body, Environ, Result, StartResponse, WebSocketConfig, WebSocketEnviron, WebSocketHandler,
-    WsgiServer,
+    Body, Deflate, Environ, Result, StartResponse, WebSocketConfig, WebSocketEnviron,
+    WebSocketHandler, WsgiServer,
 };
 
 /// Group 9 goes up to 16 MiB in one message; the defaults end at 1 MiB.
 const MAX_MESSAGE: usize = 64 << 20;
 
 fn config() -> WebSocketConfig {
-    WebSocketConfig::default().max_message_size(MAX_MESSAGE)
+    WebSocketConfig::default()
+        .max_message_size(MAX_MESSAGE)
+        .deflate(Deflate::default())
 }
 
 fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body> {
