@@ -203,6 +203,8 @@ fn spawn_is_allowed_again_when_the_mappings_are_given_back() {
         assert!(joinall(&greenlets, None));
         assert!(Hub::limits().greenlets < before / 2);
         give_mappings_back(eaten);
+        // The mappings are not counted again for each refusal.
+        sleep(Duration::from_millis(150));
         let go = Arc::new(Event::new());
         let (greenlets, refused) = fill(&go, 8_000);
         assert!(refused.is_none(), "{refused:?}");
