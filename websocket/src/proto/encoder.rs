@@ -67,14 +67,9 @@ pub fn encode_compressed_frame(
     payload: &[u8],
     mask: Option<[u8; 4]>,
 ) {
-    let (header, header_len) = compressed_frame_header(fin, opcode, payload.len(), mask);
-    out.reserve(header_len + payload.len());
-    out.extend_from_slice(&header[..header_len]);
     let start = out.len();
-    out.extend_from_slice(payload);
-    if let Some(key) = mask {
-        apply_mask(&mut out[start..], key, 0);
-    }
+    encode_frame(out, fin, opcode, payload, mask);
+    out[start] |= RSV1 << 4;
 }
 
 /// As [`frame_header`], with RSV1 set: the first frame of a compressed message (RFC 7692, 6).
@@ -84,14 +79,9 @@ pub fn compressed_frame_header(
     len: usize,
     mask: Option<[u8; 4]>,
 ) -> ([u8; MAX_HEADER], usize) {
-    FrameHeader {
-        fin,
-        rsv: RSV1,
-        opcode,
-        mask,
-        payload_len: len as u64,
-    }
-    .encode()
+    let (mut header, used) = frame_header(fin, opcode, len, mask);
+    header[0] |= RSV1 << 4;
+    (header, used)
 }
 
 /// Appends a ping to `out`.
