@@ -26,7 +26,7 @@ pub struct WebSocketConfig {
     /// answers within a round trip, and a greenlet is held meanwhile.
     pub close_timeout: Duration,
     /// How often a ping is sent, to find out whether the peer is still there, and how far away.
-    /// Default: never. It costs a connection some 20 µs each time; 20 to 60 s also keep proxies
+    /// Default: never. Each costs the server a write and a read; 20 to 60 s also keep proxies
     /// and mobile networks from forgetting the connection.
     pub ping_interval: Option<Duration>,
     /// How long the peer may take to answer a ping. Default: 20 s, then the connection is cut
