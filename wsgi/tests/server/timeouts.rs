@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenwood_wsgi::{Body, Environ, Result, StartResponse, WsgiServer};
+use greenwood_wsgi::{Application, Body, Environ, Result, StartResponse, WsgiServer};
 
 use crate::client::{DEADLINE, echo, get, hello, post, serve_with};
 
@@ -89,8 +89,8 @@ fn slow_unread_body_closes() {
     assert!(client.has_ended());
 }
 
-#[test]
-fn slow_reader_is_cut() {
+/// An application whose body has no end but the error that it tells.
+fn endless() -> (impl Application, mpsc::Receiver<String>) {
     let (ended, outcome) = mpsc::channel();
     let app = move |_: &mut Environ, start_response: StartResponse<'_>| -> Result<Body> {
         start_response("200 OK", &[])?;
@@ -106,6 +106,12 @@ fn slow_reader_is_cut() {
             }
         }))
     };
+    (app, outcome)
+}
+
+#[test]
+fn slow_reader_is_cut() {
+    let (app, outcome) = endless();
     let server = serve_with(app, |server| long(server).write_timeout(SHORT));
     let mut client = server.connect();
     client.send(get("/", ""));
@@ -195,19 +201,7 @@ fn trickling_body_gets_408() {
 
 #[test]
 fn trickling_reader_is_cut() {
-    let (ended, outcome) = mpsc::channel();
-    let app = move |_: &mut Environ, start_response: StartResponse<'_>| -> Result<Body> {
-        start_response("200 OK", &[])?;
-        let ended = ended.clone();
-        Ok(Body::stream(move |out| {
-            loop {
-                if let Err(error) = out.send(&[b'x'; 100_000]) {
-                    ended.send(error.to_string()).unwrap();
-                    return Err(error);
-                }
-            }
-        }))
-    };
+    let (app, outcome) = endless();
     let server = serve_with(app, |server| {
         // More than can be read here in pieces with pauses between them.
         long(server)
