@@ -5,10 +5,10 @@
 
 mod listener;
 pub(crate) mod socket;
-mod stream;
+mod tcp;
 
 pub use listener::TcpListener;
-pub use stream::TcpStream;
+pub use tcp::TcpStream;
 
 use std::io;
 
