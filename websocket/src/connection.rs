@@ -15,7 +15,7 @@ use std::{fmt, io, net};
 
 use greenwood_runtime as runtime;
 use parking_lot::{Mutex, MutexGuard};
-use runtime::net::TcpStream;
+use runtime::net::Stream;
 use runtime::{BeforeSwitch, Builder, Event as Flag};
 
 use crate::config::{SlowConsumer, WebSocketConfig};
@@ -38,7 +38,7 @@ const BATCH_MAX: usize = 64 * 1024;
 const DIRECT_READ: usize = 1 << 20;
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     config: WebSocketConfig,
     /// Who waits for the peer: nobody, [`RECEIVER`] or [`CLOSER`]; and [`WAITED`].
     receiving: AtomicU8,
@@ -98,7 +98,7 @@ impl Connection {
     /// A connection on an upgraded stream; `leftover` came behind the handshake, in which `deflate`
     /// was agreed on.
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Stream,
         leftover: Vec<u8>,
         config: WebSocketConfig,
         deflate: Option<&DeflateParams>,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use greenwood_runtime::net::TcpStream;
+use greenwood_runtime::net::Stream;
 
 use crate::proto::spare;
 use crate::proto::{
@@ -151,7 +151,7 @@ impl Outbox {
     /// # Errors
     ///
     /// What the socket says; not `WouldBlock`.
-    pub(crate) fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
+    pub(crate) fn flush(&mut self, stream: &Stream) -> io::Result<()> {
         while !self.is_empty() {
             let written = if self.more.is_empty() {
                 stream.try_write(&self.first.bytes[self.at..])
@@ -169,7 +169,7 @@ impl Outbox {
 
     // Apart, as the usual frame should not have room for all the slices.
     #[inline(never)]
-    fn write_pieces(&self, stream: &TcpStream) -> io::Result<usize> {
+    fn write_pieces(&self, stream: &Stream) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); PIECES];
         slices[0] = IoSlice::new(&self.first.bytes[self.at..]);
         let mut count = 1;
@@ -187,7 +187,7 @@ impl Outbox {
     /// What the socket says; not `WouldBlock`.
     pub(crate) fn send(
         &mut self,
-        stream: &TcpStream,
+        stream: &Stream,
         kind: Kind,
         payload: Cow<'_, [u8]>,
     ) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenwood_runtime::net::TcpStream;
+use greenwood_runtime::net::Stream;
 
 use crate::{
     Environ, Error, Input,
@@ -25,7 +25,7 @@ use crate::{
 
 /// A connection that speaks HTTP.
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     entry: Entry,
     peers: Arc<Peers>,
     pub(crate) received: Received,
@@ -54,7 +54,7 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
 /// Serves a connection to its end.
-pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
+pub(crate) fn serve(shared: &Arc<Shared>, stream: Stream, remote: SocketAddr) {
     if let Some(continuation) = serve_http(shared, stream, remote) {
         continuation.run(&*shared.app);
     }
@@ -65,7 +65,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr)
 #[inline(never)]
 fn serve_http(
     shared: &Arc<Shared>,
-    stream: TcpStream,
+    stream: Stream,
     remote: SocketAddr,
 ) -> Option<Box<Continuation>> {
     let Ok(local) = stream.local_addr() else {

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use greenwood_runtime::net::TcpStream;
+use greenwood_runtime::net::Stream;
 
 use crate::{
     Application, Body, Environ, Error, OnStop, Result,
@@ -46,7 +46,7 @@ pub(crate) struct Continuation {
 #[derive(Debug)]
 pub struct Upgraded {
     /// The connection. Its read and write time-outs are none. Dropping its last clone closes it.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Bytes that were received behind the request: they come before what the stream will read.
     pub leftover: Vec<u8>,
 }

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use greenwood_runtime::net::TcpStream;
+use greenwood_runtime::net::Stream;
 
 use crate::{
     pace::Pace,
@@ -31,7 +31,7 @@ use crate::{
 /// [`HttpError`], so an application that passes it on with `?` answers as fits.
 pub struct Input {
     /// None: there is no connection, or no longer.
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     /// What was received behind the head.
     received: Received,
     decoder: BodyDecoder,
@@ -65,7 +65,7 @@ const DIRECT_SIZE: usize = 16 * 1024;
 impl Input {
     /// The body of `head`, of which `received` is there already.
     pub(crate) fn new(
-        stream: Option<TcpStream>,
+        stream: Option<Stream>,
         head: &RequestHead,
         received: Received,
         limits: &Limits,
@@ -298,7 +298,7 @@ fn too_large(max: u64) -> HttpError {
 }
 
 /// Waits for bytes and puts them behind those received.
-fn fill(received: &mut Received, stream: &TcpStream) -> io::Result<usize> {
+fn fill(received: &mut Received, stream: &Stream) -> io::Result<usize> {
     loop {
         stream.wait_readable()?;
         match received.read_from(stream) {

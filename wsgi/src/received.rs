@@ -2,7 +2,7 @@
 
 use std::io;
 
-use greenwood_runtime::net::TcpStream;
+use greenwood_runtime::net::Stream;
 
 use crate::scratch;
 
@@ -48,7 +48,7 @@ impl Received {
     }
 
     /// Reads what there is behind what is left, without waiting. 0 is the end.
-    pub(crate) fn read_from(&mut self, stream: &TcpStream) -> io::Result<usize> {
+    pub(crate) fn read_from(&mut self, stream: &Stream) -> io::Result<usize> {
         if self.bytes.capacity() == 0 {
             self.bytes = scratch::take();
         }

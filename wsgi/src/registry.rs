@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use greenwood_runtime::net::TcpStream;
+use greenwood_runtime::net::Stream;
 
 /// The connections of one server.
 #[derive(Default)]
@@ -38,7 +38,7 @@ pub(crate) struct Entry {
 
 struct Idleness {
     idle: AtomicBool,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 /// Keeps a callback of [`Exchange::on_stop`](crate::Exchange::on_stop) registered. When it is
@@ -83,7 +83,7 @@ impl Registry {
     }
 
     /// Adds a connection.
-    pub(crate) fn enter(self: &Arc<Self>, stream: TcpStream) -> Entry {
+    pub(crate) fn enter(self: &Arc<Self>, stream: Stream) -> Entry {
         let idleness = Arc::new(Idleness {
             idle: AtomicBool::new(false),
             stream,

@@ -261,7 +261,7 @@ impl WsgiServer {
             ));
         };
         let shared = Arc::new(self.shared.clone());
-        let serve = move |stream: TcpStream, peer| connection::serve(&shared, stream, peer);
+        let serve = move |stream: TcpStream, peer| connection::serve(&shared, stream.into(), peer);
         let mut server = StreamServer::from_listener(listener, serve)?;
         if let Some(connections) = self.max_connections {
             server = server.max_connections(connections);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenwood_runtime::net::TcpStream;
+use greenwood_runtime::net::Stream;
 
 use crate::{
     Body, Error, Result,
@@ -26,7 +26,7 @@ use crate::{
 /// One response on its way to the peer.
 pub(crate) struct ResponseWriter {
     /// None once the connection was given away.
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     encoder: ResponseEncoder,
     /// Encoded and not yet sent.
     out: Vec<u8>,
@@ -54,7 +54,7 @@ const COPY_LIMIT: usize = 8 * 1024;
 
 impl ResponseWriter {
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Stream,
         request: &RequestHead,
         pace: Pace,
         begun: Option<Arc<AtomicBool>>,
@@ -65,11 +65,11 @@ impl ResponseWriter {
     }
 
     /// A writer for the answer to a request that could not be read.
-    pub(crate) fn refusal(stream: TcpStream, to_head: bool, pace: Pace) -> Self {
+    pub(crate) fn refusal(stream: Stream, to_head: bool, pace: Pace) -> Self {
         Self::with(stream, ResponseEncoder::refusal(to_head), pace)
     }
 
-    fn with(stream: TcpStream, encoder: ResponseEncoder, pace: Pace) -> Self {
+    fn with(stream: Stream, encoder: ResponseEncoder, pace: Pace) -> Self {
         let stream = Some(stream);
         Self {
             stream,
@@ -284,7 +284,7 @@ impl Drop for ResponseWriter {
 }
 
 fn write_all(
-    stream: &TcpStream,
+    stream: &Stream,
     mut slices: &mut [IoSlice<'_>],
     sent: &mut u64,
     pace: &mut Pace,
@@ -320,7 +320,7 @@ fn write_all(
 }
 
 /// Prepares a connection: small responses leave at once, and no write waits for ever.
-pub(crate) fn configure(stream: &TcpStream, timeout: Option<Duration>) -> io::Result<()> {
+pub(crate) fn configure(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(timeout)
 }

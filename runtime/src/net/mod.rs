@@ -5,9 +5,11 @@
 
 mod listener;
 pub(crate) mod socket;
+mod stream;
 mod tcp;
 
 pub use listener::TcpListener;
+pub use stream::Stream;
 pub use tcp::TcpStream;
 
 use std::io;

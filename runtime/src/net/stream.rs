@@ -1,0 +1,259 @@
+//! [`Stream`].
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use super::TcpStream;
+
+/// A connection of whichever kind a server has accepted, with the calls that they share. A clone is
+/// a second handle to the same connection, and costs no descriptor.
+///
+/// Each call does what the kind's own of that name does; the differences are told there.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+}
+
+/// Calls the method of the same name of whichever kind it is.
+macro_rules! either {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+        }
+    };
+}
+
+impl Stream {
+    /// The TCP connection, also the one below another protocol.
+    pub fn as_tcp(&self) -> &TcpStream {
+        match self {
+            Stream::Tcp(tcp) => tcp,
+        }
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpStream::peer_addr`].
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.as_tcp().peer_addr()
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpStream::local_addr`].
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.as_tcp().local_addr()
+    }
+
+    /// As [`TcpStream::set_nodelay`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.as_tcp().set_nodelay(on)
+    }
+
+    /// As [`TcpStream::set_keepalive`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_keepalive(&self, idle: Option<Duration>) -> io::Result<()> {
+        self.as_tcp().set_keepalive(idle)
+    }
+
+    /// As [`TcpStream::set_reset_on_close`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_reset_on_close(&self, on: bool) -> io::Result<()> {
+        self.as_tcp().set_reset_on_close(on)
+    }
+
+    /// Ends one or both directions. Greenlets that wait for them are woken.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        either!(self, inner => inner.shutdown(how))
+    }
+
+    /// The longest wait of one read; none by default.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a time-out of zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.as_tcp().set_read_timeout(timeout)
+    }
+
+    /// The longest wait of one write; none by default.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a time-out of zero.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.as_tcp().set_write_timeout(timeout)
+    }
+
+    /// The longest wait of one read.
+    pub fn read_timeout(&self) -> Option<Duration> {
+        self.as_tcp().read_timeout()
+    }
+
+    /// The longest wait of one write.
+    pub fn write_timeout(&self) -> Option<Duration> {
+        self.as_tcp().write_timeout()
+    }
+
+    /// Waits until there is something to read, or the end: then no buffer is needed while one
+    /// waits. May return although there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpStream::wait_readable`].
+    #[inline]
+    pub fn wait_readable(&self) -> io::Result<()> {
+        either!(self, inner => inner.wait_readable())
+    }
+
+    /// As [`wait_readable`](Stream::wait_readable), with a time-out of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpStream::wait_readable`].
+    #[inline]
+    pub fn wait_readable_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        either!(self, inner => inner.wait_readable_timeout(timeout))
+    }
+
+    /// Waits until something can be written. May return although nothing can.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpStream::wait_writable`].
+    #[inline]
+    pub fn wait_writable(&self) -> io::Result<()> {
+        either!(self, inner => inner.wait_writable())
+    }
+
+    /// As [`wait_writable`](Stream::wait_writable), with a time-out of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpStream::wait_writable`].
+    #[inline]
+    pub fn wait_writable_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        either!(self, inner => inner.wait_writable_timeout(timeout))
+    }
+
+    /// Reads what there is; never waits. 0 is the end.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is nothing yet; what the system says.
+    #[inline]
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        either!(self, inner => inner.try_read(buffer))
+    }
+
+    /// Reads at most `max` bytes of what there is behind the contents of `buffer`, which grows if
+    /// need be; never waits. 0 is the end.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is nothing yet; `OutOfMemory`; what the system says.
+    #[inline]
+    pub fn try_read_vec(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+        either!(self, inner => inner.try_read_vec(buffer, max))
+    }
+
+    /// Writes what is taken of it; never waits.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nothing is taken; what the system says.
+    #[inline]
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        either!(self, inner => inner.try_write(bytes))
+    }
+
+    /// Writes of several pieces what is taken of them; never waits.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nothing is taken; what the system says.
+    #[inline]
+    pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        either!(self, inner => inner.try_write_vectored(pieces))
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(tcp: TcpStream) -> Stream {
+        Stream::Tcp(tcp)
+    }
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        either!(*self, inner => { let mut inner = inner; inner.read(buffer) })
+    }
+}
+
+impl Write for &Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        either!(*self, inner => { let mut inner = inner; inner.write(bytes) })
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        either!(*self, inner => { let mut inner = inner; inner.write_vectored(pieces) })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        either!(*self, inner => { let mut inner = inner; inner.flush() })
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.as_tcp().as_fd()
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_tcp().as_raw_fd()
+    }
+}
