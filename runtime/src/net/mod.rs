@@ -4,11 +4,13 @@
 //! for it has a registration of its own, so no wait is ever forwarded from one hub to another.
 
 mod listener;
+mod resolve;
 pub(crate) mod socket;
 mod stream;
 mod tcp;
 
 pub use listener::TcpListener;
+pub use resolve::getaddrinfo;
 pub use stream::Stream;
 pub use tcp::TcpStream;
 

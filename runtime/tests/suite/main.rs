@@ -21,6 +21,7 @@ mod overflow;
 mod panics;
 mod pinning;
 mod queue;
+mod resolve;
 mod semaphore;
 mod server;
 mod threads;
