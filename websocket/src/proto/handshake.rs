@@ -303,7 +303,7 @@ fn has_token(request: &impl RequestView, name: &str, token: &[u8]) -> bool {
 }
 
 /// The elements of a comma-separated list; empty ones do not count (RFC 9110, 5.6.1.2).
-fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
         .filter(|value| !value.is_empty())
@@ -315,7 +315,7 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
 }
 
 /// A value of the peer's for an error: printable and not long.
-fn shown(value: &[u8]) -> String {
+pub(super) fn shown(value: &[u8]) -> String {
     value[..value.len().min(SHOWN_MAX)]
         .escape_ascii()
         .to_string()

@@ -4,6 +4,7 @@
 //! keys are arguments, events and bytes are results. A connection is driven like this:
 //!
 //! 1. [`ServerHandshake::check`] judges the HTTP request; [`Upgrade::response_head`] is the answer.
+//!    On the other side, [`ClientHandshake`] makes the request and judges the answer.
 //! 2. [`Decoder::decode`] turns received bytes into [`Event`]s.
 //! 3. [`encode_frame`] and the control-frame helpers turn messages into bytes.
 //! 4. [`CloseHandshake`] says which close frame to send and when the connection is over, and
@@ -22,6 +23,7 @@
 //! ```
 
 mod assembly;
+mod client;
 mod close;
 mod closing;
 mod config;
@@ -36,8 +38,12 @@ mod mask;
 mod message;
 mod simd;
 pub(crate) mod spare;
+mod url;
 mod utf8;
 
+pub use client::{
+    Agreement, ClientHandshake, MAX_RESPONSE_HEAD, RequestError, ResponseError, ResponseHead,
+};
 pub use close::{CloseCode, CloseFrame, MAX_CLOSE_REASON, parse_close_payload};
 pub use closing::{CloseHandshake, CloseState, Disconnect};
 pub use config::{DEFAULT_MAX_MESSAGE_SIZE, Limits};
@@ -54,4 +60,5 @@ pub use handshake::{
 };
 pub use mask::apply_mask;
 pub use message::{Message, Outgoing};
+pub use url::{Url, UrlError};
 pub use utf8::{Utf8Error, Utf8Validator};
