@@ -25,6 +25,7 @@ use crate::proto::{
     CloseCode, CloseHandshake, CloseState, Decoder, DeflateParams, Deflater, Disconnect,
     EncodeError, Event, MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, ProtocolError, Role,
 };
+use crate::random;
 use crate::scratch;
 
 use watch::Watch;
@@ -39,6 +40,7 @@ const DIRECT_READ: usize = 1 << 20;
 
 pub(crate) struct Connection {
     stream: Stream,
+    role: Role,
     config: WebSocketConfig,
     /// Who waits for the peer: nobody, [`RECEIVER`] or [`CLOSER`]; and [`WAITED`].
     receiving: AtomicU8,
@@ -95,22 +97,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// A connection on an upgraded stream; `leftover` came behind the handshake, in which `deflate`
-    /// was agreed on.
+    /// A connection on an upgraded stream, of which this is the side `role`; `leftover` came behind
+    /// the handshake, in which `deflate` was agreed on.
     pub(crate) fn new(
+        role: Role,
         stream: Stream,
         leftover: Vec<u8>,
         config: WebSocketConfig,
         deflate: Option<&DeflateParams>,
     ) -> Arc<Connection> {
-        let mut decoder = Decoder::new(Role::Server, config.limits);
+        let mut decoder = Decoder::new(role, config.limits);
         let mut deflater = None;
         if let (Some(params), Some(settings)) = (deflate, &config.deflate) {
-            decoder = decoder.with_deflate(params.inflater(Role::Server));
-            deflater = Some(Box::new(params.deflater(Role::Server, settings)));
+            decoder = decoder.with_deflate(params.inflater(role));
+            deflater = Some(Box::new(params.deflater(role, settings)));
         }
         let connection = Arc::new(Connection {
             stream,
+            role,
             config,
             receiving: AtomicU8::new(NOBODY),
             batching: AtomicU64::new(0),
@@ -385,7 +389,10 @@ impl Connection {
         let deflater = output.deflater.as_mut();
         let compressed = deflater.is_some_and(|deflater| deflater.compress(&payload, &mut packed));
         if compressed {
-            let kind = Kind { opcode, compressed };
+            let kind = Kind {
+                compressed,
+                ..opcode.into()
+            };
             self.put(output, kind, Cow::Borrowed(&*packed));
         } else {
             self.put(output, opcode, payload);
@@ -454,9 +461,12 @@ impl Connection {
 
     /// Sends a frame, or holds it back with the rest of a batch; never waits.
     fn put(self: &Arc<Self>, output: &mut Output, kind: impl Into<Kind>, payload: Cow<'_, [u8]>) {
-        let kind = kind.into();
+        let mut kind = kind.into();
         if output.finishing {
             return;
+        }
+        if self.role == Role::Client && !self.mask(&mut kind) {
+            return self.cut_locked(output, Disconnect::TransportError);
         }
         let batching = match self.batching.load(Ordering::Relaxed) {
             0 => false,
@@ -482,6 +492,19 @@ impl Connection {
                 })
         };
         self.after_write(output, result);
+    }
+
+    /// Gives a frame of a client its key (RFC 6455, 5.3). False if there are no random numbers to be
+    /// had.
+    fn mask(&self, kind: &mut Kind) -> bool {
+        match random::bytes() {
+            Ok(key) => kind.mask = Some(key),
+            Err(error) => {
+                tracing::error!("a websocket is cut: there are no random numbers: {error}");
+                return false;
+            }
+        }
+        true
     }
 
     /// Has the connection flushed before the calling greenlet switches. False if it will be before
@@ -568,7 +591,10 @@ impl Connection {
     }
 
     fn shutdown_if_finishing(&self, output: &Output) {
-        if output.finishing {
+        // 7.1.1: after both close frames the server ends the transport, and the client waits for it.
+        let is_servers = self.role == Role::Client
+            && (output.closing.disconnect()).is_some_and(Disconnect::is_clean);
+        if output.finishing && !is_servers {
             // Fails when the peer was quicker.
             self.stream.shutdown(net::Shutdown::Write).ok();
         }

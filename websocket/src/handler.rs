@@ -10,7 +10,7 @@ use greenwood_wsgi::{Application, Environ, Error, Exchange, Handler, Result};
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
 use crate::error::WebSocketError;
-use crate::proto::{CloseCode, Deflate, Disconnect, RequestView, ServerHandshake, Upgrade};
+use crate::proto::{CloseCode, Deflate, Disconnect, RequestView, Role, ServerHandshake, Upgrade};
 use crate::socket::WebSocket;
 
 /// Upgrades WebSocket connections and serves everything else as before: gevent-websocket's
@@ -45,7 +45,7 @@ pub struct WebSocketHandler {
 
 /// After how long a silence the system asks a peer whether it is there. It is given up within twice
 /// that.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 type OriginCheck = dyn Fn(Option<&str>, &Environ) -> bool + Send + Sync;
 
@@ -118,6 +118,7 @@ impl WebSocketHandler {
         // Costs the process nothing, and finds out about a peer that has vanished without a word.
         upgraded.stream.set_keepalive(Some(TCP_KEEPALIVE))?;
         let connection = Connection::new(
+            Role::Server,
             upgraded.stream,
             upgraded.leftover,
             self.config,

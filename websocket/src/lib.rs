@@ -9,6 +9,8 @@
 pub mod proto;
 
 #[cfg(feature = "io")]
+mod client;
+#[cfg(feature = "io")]
 mod config;
 #[cfg(feature = "io")]
 mod connection;
@@ -19,12 +21,16 @@ mod handler;
 #[cfg(feature = "io")]
 mod outbox;
 #[cfg(feature = "io")]
+mod random;
+#[cfg(feature = "io")]
 mod scratch;
 #[cfg(feature = "io")]
 mod socket;
 #[cfg(feature = "io")]
 mod wheel;
 
+#[cfg(feature = "io")]
+pub use client::{Connect, ConnectError, connect};
 #[cfg(feature = "io")]
 pub use config::{SlowConsumer, WebSocketConfig};
 #[cfg(feature = "io")]

@@ -8,7 +8,7 @@ use greenwood_runtime::net::Stream;
 
 use crate::proto::spare;
 use crate::proto::{
-    MAX_HEADER, OpCode, compressed_frame_header, encode_compressed_frame, encode_frame,
+    MAX_HEADER, OpCode, apply_mask, compressed_frame_header, encode_compressed_frame, encode_frame,
     frame_header,
 };
 use crate::scratch;
@@ -23,11 +23,12 @@ const PIECE: usize = 64 * 1024;
 /// How many pieces go out in one call.
 const PIECES: usize = 64;
 
-/// What a frame is: its opcode, and whether its payload is a compressed message.
+/// What a frame is: its opcode, whether its payload is a compressed message, and a client's key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     pub(crate) opcode: OpCode,
     pub(crate) compressed: bool,
+    pub(crate) mask: Option<[u8; 4]>,
 }
 
 impl From<OpCode> for Kind {
@@ -35,6 +36,7 @@ impl From<OpCode> for Kind {
         Kind {
             opcode,
             compressed: false,
+            mask: None,
         }
     }
 }
@@ -42,9 +44,17 @@ impl From<OpCode> for Kind {
 impl Kind {
     fn header(self, len: usize) -> ([u8; MAX_HEADER], usize) {
         match self.compressed {
-            false => frame_header(true, self.opcode, len, None),
-            true => compressed_frame_header(true, self.opcode, len, None),
+            false => frame_header(true, self.opcode, len, self.mask),
+            true => compressed_frame_header(true, self.opcode, len, self.mask),
         }
+    }
+
+    /// A payload that is sent from where it lies, as it goes out.
+    fn masked(self, mut payload: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+        if let Some(key) = self.mask {
+            apply_mask(payload.to_mut(), key, 0);
+        }
+        payload
     }
 }
 
@@ -106,8 +116,8 @@ impl Outbox {
         let before = last.len();
         if payload.len() <= COPY_MAX {
             match kind.compressed {
-                false => encode_frame(last, true, kind.opcode, &payload, None),
-                true => encode_compressed_frame(last, true, kind.opcode, &payload, None),
+                false => encode_frame(last, true, kind.opcode, &payload, kind.mask),
+                true => encode_compressed_frame(last, true, kind.opcode, &payload, kind.mask),
             }
             self.len += last.len() - before;
             if let Cow::Owned(payload) = payload {
@@ -118,7 +128,7 @@ impl Outbox {
             last.extend_from_slice(&header[..used]);
             self.len += used + payload.len();
             self.more.push_back(Piece {
-                bytes: payload.into_owned(),
+                bytes: kind.masked(payload).into_owned(),
                 open: false,
             });
         }
@@ -201,6 +211,7 @@ impl Outbox {
         }
         let (header, used) = kind.header(payload.len());
         let header = &header[..used];
+        let payload = kind.masked(payload);
         let written =
             taken(stream.try_write_vectored(&[IoSlice::new(header), IoSlice::new(&payload)]))?;
         let whole = used + payload.len();

@@ -13,10 +13,26 @@ use crate::proto::{CloseCode, Disconnect, Message, Outgoing};
 ///
 /// One greenlet receives; any greenlet of any hub, and any thread, may send. A clone is a second
 /// handle to the same connection. While it waits for a message it owns no buffers.
+///
+/// A client's connection ([`connect`](crate::connect)) is closed with 1001 when its last handle is
+/// dropped; that goes on behind the caller's back, and with the process it ends. A server's ends
+/// with its application.
 #[derive(Debug, Clone)]
 pub struct WebSocket {
     connection: Arc<Connection>,
     subprotocol: Option<Arc<str>>,
+    /// A client's.
+    _end: Option<Arc<ClientEnd>>,
+}
+
+/// Closes a client's connection when its last handle is gone.
+#[derive(Debug)]
+struct ClientEnd(Arc<Connection>);
+
+impl Drop for ClientEnd {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 impl WebSocket {
@@ -24,6 +40,15 @@ impl WebSocket {
         WebSocket {
             connection,
             subprotocol: subprotocol.map(Arc::from),
+            _end: None,
+        }
+    }
+
+    /// The client's side of a connection.
+    pub(crate) fn of_client(connection: Arc<Connection>, subprotocol: Option<&str>) -> WebSocket {
+        WebSocket {
+            _end: Some(Arc::new(ClientEnd(Arc::clone(&connection)))),
+            ..WebSocket::new(connection, subprotocol)
         }
     }
 

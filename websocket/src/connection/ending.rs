@@ -21,10 +21,12 @@ impl Connection {
         if let Some(payload) = output.closing.fail(cause)
             && output.outbox.is_empty()
         {
-            output
-                .outbox
-                .send(&self.stream, OpCode::Close.into(), payload.into())
-                .ok();
+            let mut kind = OpCode::Close.into();
+            if self.role == Role::Server || self.mask(&mut kind) {
+                (output.outbox)
+                    .send(&self.stream, kind, payload.into())
+                    .ok();
+            }
         }
         self.end_transport(output);
     }
@@ -72,6 +74,29 @@ impl Connection {
         Ok(())
     }
 
+    /// The last handle of a client is gone: closes without the caller's having to wait.
+    pub(crate) fn leave(self: &Arc<Self>) {
+        {
+            let mut output = lock(&self.output);
+            let ended = (output.closing.disconnect()).is_some_and(Disconnect::is_clean);
+            if output.cut || ended && output.outbox.is_empty() {
+                return self.end_watch(&mut output);
+            }
+        }
+        let connection = Arc::clone(self);
+        let leaving = Builder::new()
+            .name("websocket close")
+            .hub(self.home())
+            .spawn(move || {
+                connection.close(CloseCode::GOING_AWAY, "").ok();
+                connection.finish();
+            });
+        // On the caller's own hub a refusal may come at once.
+        if !leaving.is_ok_and(|leaving| !leaving.ready()) {
+            self.abandon(CloseCode::GOING_AWAY);
+        }
+    }
+
     /// Closes: sends the close frame and waits for the peer's.
     pub(crate) fn close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         self.start_close(code, reason)?;
@@ -91,6 +116,10 @@ impl Connection {
                 }
                 Ok(None) | Err(Ended::Error(_)) => break,
             }
+        }
+        if self.role == Role::Client {
+            // A server's handler does that.
+            self.finish();
         }
         Ok(())
     }
@@ -183,8 +212,10 @@ impl Connection {
     /// Reads and drops what the peer still sends, for a short while: closing a socket with unread
     /// data resets the connection, and the peer might never see the close frame.
     fn linger(&self) {
-        // After both close frames there is mostly nothing to read, nor to come.
-        let clean = self.disconnect().is_some_and(|end| end.is_clean());
+        // After both close frames there is mostly nothing to read, nor to come but the end, for
+        // which the client waits.
+        let clean =
+            self.role == Role::Server && self.disconnect().is_some_and(|end| end.is_clean());
         let deadline = Instant::now() + LINGER_TIME;
         let mut budget = LINGER_BYTES;
         while budget > 0 {

@@ -1,0 +1,439 @@
+//! [`connect`]: the client's side.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use greenwood_runtime::net::{Stream, TcpStream, getaddrinfo};
+
+use crate::config::WebSocketConfig;
+use crate::connection::Connection;
+use crate::handler::TCP_KEEPALIVE;
+use crate::proto::{
+    ClientHandshake, Deflate, RequestError, ResponseError, ResponseHead, Role, Url, UrlError,
+};
+use crate::random;
+use crate::socket::WebSocket;
+
+/// Connects to a WebSocket server, with [`Connect`]'s defaults.
+///
+/// ```no_run
+/// let ws = greenwood_websocket::connect("ws://127.0.0.1:8000/ws")?;
+/// ws.send("hello")?;
+/// while let Some(message) = ws.receive()? {
+///     println!("{message}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+pub fn connect(url: &str) -> Result<WebSocket, ConnectError> {
+    Connect::to(url).connect()
+}
+
+/// How to connect to a WebSocket server.
+///
+/// It works in a greenlet and on a plain thread. Redirections are not followed: they come back as
+/// [`ConnectError::Refused`], with the place where the server points to in its headers. A user and
+/// a password in the URL are sent as Basic authorization.
+///
+/// ```no_run
+/// use greenwood_websocket::{Connect, Deflate};
+/// use std::time::Duration;
+///
+/// let ws = Connect::to("ws://127.0.0.1:8000/chat")
+///     .subprotocols(["chat.v2", "chat.v1"])
+///     .header("Authorization", "Bearer 5ecret")
+///     .deflate(Deflate::default())
+///     .timeout(Duration::from_secs(3))
+///     .connect()?;
+/// assert_eq!(ws.subprotocol(), Some("chat.v2"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Connect {
+    url: String,
+    subprotocols: Vec<String>,
+    headers: Vec<(String, String)>,
+    config: WebSocketConfig,
+    timeout: Duration,
+}
+
+/// How long a connection may take to come about, unless it is said otherwise: what Python's
+/// `websockets` allows.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Connect {
+    /// To the server at a `ws` or `wss` URL.
+    pub fn to(url: impl Into<String>) -> Connect {
+        Connect {
+            url: url.into(),
+            subprotocols: Vec::new(),
+            headers: Vec::new(),
+            config: WebSocketConfig::default(),
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// Offers subprotocols, the preferred one first. [`WebSocket::subprotocol`] tells which of them
+    /// the server has chosen; it may choose none.
+    #[must_use]
+    pub fn subprotocols<S: Into<String>>(
+        mut self,
+        subprotocols: impl IntoIterator<Item = S>,
+    ) -> Connect {
+        self.subprotocols = subprotocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a header line to the request, `Origin` or `Cookie` for instance. `Host`,
+    /// `Authorization` and `User-Agent` take the place of our own.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Connect {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Offers compression by permessage-deflate (RFC 7692). Default: none.
+    #[must_use]
+    pub fn deflate(mut self, deflate: Deflate) -> Connect {
+        self.config.deflate = Some(deflate);
+        self
+    }
+
+    /// How the connection behaves.
+    #[must_use]
+    pub fn config(mut self, config: WebSocketConfig) -> Connect {
+        self.config = config;
+        self
+    }
+
+    /// How long it may take in all until the connection can be used: looking up the name, TCP, TLS
+    /// and the opening handshake. Default: 10 s.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Connect {
+        assert!(
+            !timeout.is_zero(),
+            "a time-out of zero: nothing could ever be reached"
+        );
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub fn connect(&self) -> Result<WebSocket, ConnectError> {
+        let handshake = self.handshake()?;
+        let deadline = Deadline::after(self.timeout);
+        let tcp = reach(handshake.url(), &deadline)?;
+        // Frames are sent whole; waiting for more to send would only hold them up.
+        tcp.set_nodelay(true)?;
+        tcp.set_keepalive(Some(TCP_KEEPALIVE))?;
+        if handshake.url().is_secure() {
+            return Err(ConnectError::Io(io::ErrorKind::Unsupported.into()));
+        }
+        self.open(tcp.into(), &handshake, &deadline)
+    }
+
+    /// Makes a WebSocket of a connection that exists already, through a proxy for instance: the URL
+    /// says only what to ask the server for. Its read and write time-outs are not used.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub fn connect_over(&self, stream: impl Into<Stream>) -> Result<WebSocket, ConnectError> {
+        let handshake = self.handshake()?;
+        self.open(stream.into(), &handshake, &Deadline::after(self.timeout))
+    }
+
+    fn handshake(&self) -> Result<ClientHandshake, ConnectError> {
+        let url = Url::parse(&self.url)?;
+        let mut handshake = ClientHandshake::new(url, random::bytes()?);
+        for name in &self.subprotocols {
+            handshake.subprotocol(name)?;
+        }
+        for (name, value) in &self.headers {
+            handshake.header(name, value)?;
+        }
+        if let Some(deflate) = self.config.deflate {
+            handshake.deflate(deflate);
+        }
+        Ok(handshake)
+    }
+
+    fn open(
+        &self,
+        stream: Stream,
+        handshake: &ClientHandshake,
+        deadline: &Deadline,
+    ) -> Result<WebSocket, ConnectError> {
+        send(&stream, &handshake.request(), deadline)?;
+        let mut received = Vec::new();
+        let (head, used) = loop {
+            if !receive(&stream, &mut received, deadline)? {
+                return Err(ConnectError::Io(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the server has closed the connection instead of an answer",
+                )));
+            }
+            if let Some(parsed) = ResponseHead::parse(&received)? {
+                break parsed;
+            }
+        };
+        received.drain(..used);
+        let agreement = match handshake.check(&head) {
+            Err(ResponseError::Status(_)) => {
+                let body = body(&stream, &head, received, deadline);
+                let refusal = Refusal { head, body };
+                return Err(ConnectError::Refused(Box::new(refusal)));
+            }
+            checked => checked?,
+        };
+        let connection = Connection::new(
+            Role::Client,
+            stream,
+            received,
+            self.config,
+            agreement.deflate.as_ref(),
+        );
+        Ok(WebSocket::of_client(
+            connection,
+            agreement.subprotocol.as_deref(),
+        ))
+    }
+}
+
+/// Headers may be secrets: their names are all that is shown.
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| &**name).collect();
+        f.debug_struct("Connect")
+            .field("url", &Url::parse(&self.url))
+            .field("subprotocols", &self.subprotocols)
+            .field("headers", &names)
+            .field("config", &self.config)
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL is none of a WebSocket.
+    Url(UrlError),
+    /// A subprotocol or header that can't be sent.
+    Request(RequestError),
+    /// The name has no address, nobody listens there, or the connection broke.
+    Io(io::Error),
+    /// It took too long.
+    Timeout(Duration),
+    /// The server answered, but did not agree: a redirection, a demand for authorization, or any
+    /// other status than 101.
+    Refused(Box<Refusal>),
+    /// The server agreed in a way that no server may: it does not speak WebSocket.
+    Handshake(ResponseError),
+}
+
+/// A server's answer that did not agree to a WebSocket.
+#[derive(Debug)]
+pub struct Refusal {
+    head: ResponseHead,
+    body: Vec<u8>,
+}
+
+impl Refusal {
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.head.status()
+    }
+
+    /// The status and the headers.
+    pub fn head(&self) -> &ResponseHead {
+        &self.head
+    }
+
+    /// What the server says about it: the first 8 KiB of the body, as far as they came in time.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::Url(error) => error.fmt(f),
+            ConnectError::Request(error) => error.fmt(f),
+            ConnectError::Io(_) => f.write_str("can't connect"),
+            ConnectError::Timeout(limit) => write!(f, "can't connect: not done in {limit:?}"),
+            ConnectError::Refused(refusal) => {
+                ResponseError::Status(refusal.status()).fmt(f)?;
+                let mut location = refusal.head.header_values("location");
+                match (refusal.status(), location.next()) {
+                    (300..400, Some(location)) => {
+                        write!(f, "; it points to {}", location.escape_ascii())
+                    }
+                    _ => Ok(()),
+                }
+            }
+            ConnectError::Handshake(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ConnectError::Io(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<UrlError> for ConnectError {
+    fn from(error: UrlError) -> ConnectError {
+        ConnectError::Url(error)
+    }
+}
+
+impl From<RequestError> for ConnectError {
+    fn from(error: RequestError) -> ConnectError {
+        ConnectError::Request(error)
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> ConnectError {
+        ConnectError::Io(error)
+    }
+}
+
+impl From<ResponseError> for ConnectError {
+    fn from(error: ResponseError) -> ConnectError {
+        ConnectError::Handshake(error)
+    }
+}
+
+/// So that an application may use `?`.
+impl From<ConnectError> for greenwood_wsgi::Error {
+    fn from(error: ConnectError) -> greenwood_wsgi::Error {
+        greenwood_wsgi::Error::application(error)
+    }
+}
+
+/// When all has to be done.
+struct Deadline {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    fn after(limit: Duration) -> Deadline {
+        Deadline {
+            at: Instant::now() + limit,
+            limit,
+        }
+    }
+
+    /// What is left; never zero.
+    fn rest(&self) -> Result<Duration, ConnectError> {
+        let rest = self.at.saturating_duration_since(Instant::now());
+        match rest.is_zero() {
+            true => Err(ConnectError::Timeout(self.limit)),
+            false => Ok(rest),
+        }
+    }
+
+    /// A failed call, that may have failed as it was too late.
+    fn judge(&self, error: io::Error) -> ConnectError {
+        match error.kind() == io::ErrorKind::TimedOut && self.rest().is_err() {
+            true => ConnectError::Timeout(self.limit),
+            false => ConnectError::Io(error),
+        }
+    }
+}
+
+/// A TCP connection to the URL's host: to the first of its addresses that answers.
+fn reach(url: &Url, deadline: &Deadline) -> Result<TcpStream, ConnectError> {
+    let addresses = getaddrinfo(url.host(), url.port(), Some(deadline.rest()?))
+        .map_err(|error| deadline.judge(error))?;
+    let mut last = None;
+    for (nth, address) in addresses.iter().enumerate() {
+        // One that does not answer leaves the others their part of the time.
+        let part = deadline.rest()? / (addresses.len() - nth) as u32;
+        match TcpStream::connect_timeout(address, part) {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => last = Some(told(address, error)),
+        }
+    }
+    // There is at least one address.
+    let error = last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into());
+    Err(deadline.judge(error))
+}
+
+/// What the system says of an address, with the address.
+fn told(address: &SocketAddr, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{address}: {error}"))
+}
+
+fn send(stream: &Stream, mut bytes: &[u8], deadline: &Deadline) -> Result<(), ConnectError> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream
+                .wait_writable_timeout(Some(deadline.rest()?))
+                .map_err(|error| deadline.judge(error))?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// So much is read at a time.
+const READ: usize = 4096;
+
+/// Reads more of what the server says; false at the end.
+fn receive(
+    stream: &Stream,
+    received: &mut Vec<u8>,
+    deadline: &Deadline,
+) -> Result<bool, ConnectError> {
+    loop {
+        stream
+            .wait_readable_timeout(Some(deadline.rest()?))
+            .map_err(|error| deadline.judge(error))?;
+        match stream.try_read_vec(received, READ) {
+            Ok(n) => return Ok(n > 0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// How much of a refusal's body is kept: enough for a sentence, and for most pages about errors.
+const BODY: usize = 8 * 1024;
+
+/// The start of a refusal's body, as far as it comes.
+fn body(stream: &Stream, head: &ResponseHead, mut start: Vec<u8>, deadline: &Deadline) -> Vec<u8> {
+    let length = head
+        .header_values("content-length")
+        .next()
+        .and_then(|value| str::from_utf8(value.trim_ascii()).ok())
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(BODY);
+    let length = length.min(BODY);
+    while start.len() < length && receive(stream, &mut start, deadline).is_ok_and(|more| more) {}
+    start.truncate(length);
+    start
+}
