@@ -42,7 +42,7 @@ pub use greenwood_runtime::{
     spawn_later, spawn_local, with_timeout,
 };
 pub use greenwood_websocket::{
-    CloseCode, Deflate, Message, WebSocket, WebSocketConfig, WebSocketEnviron, WebSocketError,
-    WebSocketHandler,
+    CloseCode, Connect, ConnectError, Deflate, Message, WebSocket, WebSocketConfig,
+    WebSocketEnviron, WebSocketError, WebSocketHandler, connect,
 };
 pub use greenwood_wsgi::{Application, Body, Environ, Error, Result, StartResponse, WsgiServer};

@@ -1,5 +1,11 @@
-//! The conformance run: the Autobahn test suite against the example `autobahn_server`, held against
-//! what `interop/autobahn/expected.json` expects of each case.
+//! The conformance run: the Autobahn test suite against the examples `autobahn_server` and
+//! `autobahn_client`, held against what `interop/autobahn/expected.json` expects of each case, on
+//! either side.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this runs on threads: there is no hub to be blocked"
+)]
 
 mod cases;
 mod page;
@@ -7,12 +13,13 @@ mod results;
 mod suite;
 
 use std::{
+    fmt,
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cases::Selection;
@@ -20,7 +27,7 @@ use results::{Results, Run};
 
 use crate::{
     project,
-    servers::Server,
+    servers::{self, Server},
     step::{Failure, Result, Steps},
 };
 
@@ -30,8 +37,8 @@ const QUICK: &str = "1-7,10";
 
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
-/// For a whole run: 12 min, nearly all of them for the compression of the original, and up to 43 with
-/// other servers.
+/// For a whole run of one side: 12 min, nearly all of them for the compression of the original, and
+/// up to 43 with other servers.
 const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// For a quick run: 4 s, unless many cases wait in vain.
@@ -43,6 +50,24 @@ pub(crate) struct Options {
     cases: Option<Selection>,
     report: Option<PathBuf>,
     quick: bool,
+    /// Only this one.
+    side: Option<Side>,
+}
+
+/// Which of ours the suite is let loose on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Server,
+    Client,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Server => "server",
+            Side::Client => "client",
+        })
+    }
 }
 
 impl Options {
@@ -52,6 +77,7 @@ impl Options {
             cases: None,
             report: None,
             quick: false,
+            side: None,
         };
         let mut words = words.iter();
         while let Some(&word) = words.next() {
@@ -65,6 +91,8 @@ impl Options {
                     options.report = Some(absolute);
                 }
                 "--quick" => options.quick = true,
+                "--server" => options.side = Some(Side::Server),
+                "--client" => options.side = Some(Side::Client),
                 other => return Err(format!("unknown option: {other}")),
             }
         }
@@ -77,6 +105,7 @@ impl Options {
             cases: None,
             report: None,
             quick: true,
+            side: None,
         }
     }
 
@@ -101,35 +130,157 @@ pub(crate) fn run(steps: &mut Steps, options: &Options) -> Result<()> {
     } else {
         suite::wstest(steps)?
     };
-    let words = "build --release --package greenwood --example autobahn_server";
-    steps.run("build the server", BUILD_LIMIT, &mut project::cargo(words)?)?;
-
-    let server = Server::autobahn()?;
-    let (mut suite, limit) = if options.quick {
-        let command = kosoku(&program, &server.address, &patterns, &report);
-        (command, QUICK_LIMIT)
-    } else {
-        let command = wstest(&program, &server.address, &patterns, &report)?;
-        (command, LIMIT)
+    let words = "build --release --package greenwood --example autobahn_server \
+                 --example autobahn_client";
+    steps.run(
+        "build the examples",
+        BUILD_LIMIT,
+        &mut project::cargo(words)?,
+    )?;
+    let run = OneRun {
+        options,
+        program,
+        patterns,
     };
-    let log = report.join("suite.log");
-    let file = File::create(&log)?;
-    suite.stdout(file.try_clone()?).stderr(file);
-    println!("what the suite says goes to {}\n", log.display());
-    // kosoku exits with 1 for an UNIMPLEMENTED too: the verdicts decide, and that they are there.
-    steps.run_to_end("the suite", limit, &mut suite)?;
-    steps.call("the server is still there", || server.kill())?;
-    steps.call("the results are as expected", || {
-        let index = report.join(SUITE).join("index.json");
-        let run = fs::read_to_string(&index)
-            .map_err(|error| error.to_string())
-            .and_then(|text| Run::parse(&text))
-            .map_err(|why| {
-                let (index, log) = (index.display(), log.display());
-                Failure::new(format!("{index}: {why}\n  the suite's log is {log}"))
-            })?;
-        judge(&run, &expected, &selection, &report)
-    })
+    for side in [Side::Server, Side::Client] {
+        if options.side.is_some_and(|only| only != side) {
+            continue;
+        }
+        let report = report.join(side.to_string());
+        fs::create_dir(&report)?;
+        println!(
+            "what the suite says goes to {}\n",
+            report.join(LOG).display()
+        );
+        match side {
+            Side::Server => run.server(steps, &report)?,
+            Side::Client => run.client(steps, &report)?,
+        }
+        steps.call(&format!("the {side}'s results are as expected"), || {
+            let run = read(&report)?;
+            judge(&run, &expected, &selection, &report)
+        })?;
+    }
+    Ok(())
+}
+
+/// What both sides' runs have in common.
+struct OneRun<'o> {
+    options: &'o Options,
+    program: PathBuf,
+    patterns: Vec<String>,
+}
+
+impl OneRun<'_> {
+    /// The suite as the client of our server.
+    fn server(&self, steps: &mut Steps, report: &Path) -> Result<()> {
+        let server = Server::autobahn()?;
+        let url = format!("ws://{}/", server.address);
+        let mut suite = if self.options.quick {
+            let jobs = thread::available_parallelism().map_or(1, usize::from);
+            let mut suite = self.kosoku(report);
+            suite.arg(url).args(["--parallelism", &jobs.to_string()]);
+            suite
+        } else {
+            self.wstest(
+                "fuzzingclient",
+                "servers",
+                serde_json::json!([{ "agent": "greenwood", "url": url }]),
+                report,
+            )?
+        };
+        let log = File::create(report.join(LOG))?;
+        suite.stdout(log.try_clone()?).stderr(log);
+        // kosoku exits with 1 for an UNIMPLEMENTED too: the verdicts decide, and that they are
+        // there.
+        steps.run_to_end("the suite, our server", self.limit(), &mut suite)?;
+        steps.call("the server is still there", || server.kill())
+    }
+
+    /// The suite as the server of our client.
+    fn client(&self, steps: &mut Steps, report: &Path) -> Result<()> {
+        let address = servers::free_address()?;
+        let suite = if self.options.quick {
+            let mut suite = self.kosoku(report);
+            suite.args(["--mode", "fuzzingserver"]);
+            suite.arg(address.to_string());
+            suite
+        } else {
+            let url = serde_json::json!(format!("ws://{address}"));
+            self.wstest("fuzzingserver", "url", url, report)?
+        };
+        let _suite = Server::start(suite, address, report.join(LOG))?;
+        let mut client = Command::new(project::example("autobahn_client")?);
+        client.arg(address.to_string());
+        steps.run("the suite, our client", self.limit(), &mut client)?;
+        // The suite writes its report behind the client's back.
+        let began = Instant::now();
+        while read(report).is_err() && began.elapsed() < REPORT_LIMIT {
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn limit(&self) -> Duration {
+        match self.options.quick {
+            true => QUICK_LIMIT,
+            false => LIMIT,
+        }
+    }
+
+    /// The original in one of its modes, for which `peer` says where the other side is.
+    fn wstest(
+        &self,
+        mode: &str,
+        peer: &str,
+        place: serde_json::Value,
+        report: &Path,
+    ) -> Result<Command> {
+        let mut spec = serde_json::json!({
+            "outdir": report.join(SUITE),
+            "cases": self.patterns,
+            "exclude-cases": [],
+            "exclude-agent-cases": {},
+            // A page about itself that nobody asked for, of the server only.
+            "webport": 0,
+        });
+        spec[peer] = place;
+        let file = report.join("spec.json");
+        fs::write(&file, format!("{spec:#}\n"))?;
+        let mut command = Command::new(&self.program);
+        // Unbuffered, so that the log shows how far it is.
+        command.env("PYTHONUNBUFFERED", "1");
+        command.args(["--mode", mode, "--spec"]).arg(file);
+        Ok(command)
+    }
+
+    fn kosoku(&self, report: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--outdir").arg(report.join(SUITE));
+        for pattern in &self.patterns {
+            command.args(["--include", pattern]);
+        }
+        command
+    }
+}
+
+/// What the suite says, in the report.
+const LOG: &str = "suite.log";
+
+/// How long the suite may take to write its report, once its client has gone.
+const REPORT_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the suite says of the cases.
+fn read(report: &Path) -> Result<Run> {
+    let index = report.join(SUITE).join("index.json");
+    fs::read_to_string(&index)
+        .map_err(|error| error.to_string())
+        .and_then(|text| Run::parse(&text))
+        .map_err(|why| {
+            let (index, log) = (index.display(), report.join(LOG));
+            let log = log.display();
+            Failure::new(format!("{index}: {why}\n  the suite's log is {log}"))
+        })
 }
 
 /// The directory in the report that has the suite's own, with what went over the wire.
@@ -163,36 +314,6 @@ fn prepare(asked: Option<&Path>) -> Result<PathBuf> {
         )));
     }
     Ok(directory)
-}
-
-fn wstest(program: &Path, address: &str, patterns: &[String], report: &Path) -> Result<Command> {
-    let spec = serde_json::json!({
-        "outdir": report.join(SUITE),
-        "servers": [{ "agent": "greenwood", "url": format!("ws://{address}/") }],
-        "cases": patterns,
-        "exclude-cases": [],
-        "exclude-agent-cases": {},
-    });
-    let file = report.join("spec.json");
-    fs::write(&file, format!("{spec:#}\n"))?;
-    let mut command = Command::new(program);
-    // Unbuffered, so that the log shows how far it is.
-    command.env("PYTHONUNBUFFERED", "1");
-    command.args(["--mode", "fuzzingclient", "--spec"]);
-    command.arg(file);
-    Ok(command)
-}
-
-fn kosoku(program: &Path, address: &str, patterns: &[String], report: &Path) -> Command {
-    let jobs = thread::available_parallelism().map_or(1, usize::from);
-    let mut command = Command::new(program);
-    command.arg(format!("ws://{address}/"));
-    command.args(["--parallelism", &jobs.to_string(), "--outdir"]);
-    command.arg(report.join(SUITE));
-    for pattern in patterns {
-        command.args(["--include", pattern]);
-    }
-    command
 }
 
 /// Writes the report, says how it went, and fails if anything deviates.
@@ -229,8 +350,9 @@ mod tests {
 
     #[test]
     fn options_come_in_any_order() {
-        let options = parse(&["--report", "/a", "--quick", "--cases", "1"]).unwrap();
+        let options = parse(&["--report", "/a", "--client", "--quick", "--cases", "1"]).unwrap();
         assert!(options.quick);
+        assert_eq!(options.side, Some(Side::Client));
         assert_eq!(options.report.as_deref(), Some(Path::new("/a")));
         assert_eq!(options.selection().unwrap(), "1".parse().unwrap());
     }
@@ -238,7 +360,7 @@ mod tests {
     #[test]
     fn the_original_runs_all_cases_unless_told_otherwise() {
         let options = parse(&[]).unwrap();
-        assert!(!options.quick && options.report.is_none());
+        assert!(!options.quick && options.report.is_none() && options.side.is_none());
         assert_eq!(options.selection().unwrap(), "*".parse().unwrap());
     }
 

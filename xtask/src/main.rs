@@ -22,7 +22,10 @@ usage: cargo xtask COMMAND
            fetch, headless Chromium
              --screenshot FILE  also saves a picture of the example's page as PNG
   conformance
-           the Autobahn test suite, held against interop/autobahn/expected.json
+           the Autobahn test suite, against our server and then our client, held against
+           interop/autobahn/expected.json
+             --server       only the server
+             --client       only the client
              --cases LIST   only these, such as 1-7,10 or 6.4,7.1.5 or * (all, the default)
              --report DIR   the report goes there, not to conformance/report in the target directory
              --quick        by another runner, which needs no Python 2.7 and is more lenient;

@@ -8,7 +8,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -85,15 +85,24 @@ impl Server {
 
     /// Starts an example that prints no port, so that it is given one that was free a moment ago.
     fn at_free_port(example: &str, log: PathBuf) -> Result<Server> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let child = Command::new(project::example(example)?)
-            .arg(address.port().to_string())
+        let address = free_address()?;
+        let mut command = Command::new(project::example(example)?);
+        command.arg(address.port().to_string());
+        Server::start(command, address, log)
+    }
+
+    /// Starts a program that will listen at `address`, and waits until it does. What it says goes to
+    /// the log.
+    pub(crate) fn start(mut command: Command, address: SocketAddr, log: PathBuf) -> Result<Server> {
+        let file = File::create(&log)?;
+        let child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
+            .stdout(file.try_clone()?)
+            .stderr(file)
             .spawn()
             .map_err(|error| {
-                Failure::new(format!("the example {example} can't be started: {error}"))
+                let program = command.get_program().display();
+                Failure::new(format!("{program} can't be started: {error}"))
             })?;
         let mut server = Server {
             child: Some(child),
@@ -183,6 +192,11 @@ impl Drop for Server {
             child.wait().ok();
         }
     }
+}
+
+/// An address that nobody listened at a moment ago.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 fn log(name: &str) -> Result<PathBuf> {
