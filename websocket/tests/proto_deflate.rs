@@ -372,6 +372,39 @@ fn compressed_text_is_validated() {
     assert_eq!(outcome_of(inflating, &wire), (vec![], Some(error)));
 }
 
+/// What came before the garbage counts, and is judged first: found by the fuzz target `inflate`.
+#[test]
+fn fault_before_the_garbage_is_the_fault_however_it_is_cut() {
+    // The length of a stored block, and not its complement.
+    let garbage = [0xff; 4];
+    let mut deflater = params(with_context()).deflater(Role::Client, &with_context());
+    let mut packed = Vec::new();
+    assert!(deflater.compress(b"good \xff bad", &mut packed));
+    packed.extend(garbage);
+    let error = ProtocolError::InvalidText { valid_up_to: 5 };
+    let wire = compressed(OpCode::Text, &packed);
+    assert_eq!(outcome_of(inflating, &wire), (vec![], Some(error)));
+
+    let limits = Limits::default().max_message_size(100);
+    packed.clear();
+    let settings = Deflate::default().threshold(0);
+    let mut deflater = params(settings).deflater(Role::Client, &settings);
+    assert!(deflater.compress(&[0; 101], &mut packed));
+    packed.extend(garbage);
+    let error = ProtocolError::MessageTooLarge { len: 101, max: 100 };
+    let wire = compressed(OpCode::Binary, &packed);
+    let outcome = outcome_of(|| inflating_with(limits), &wire);
+    assert_eq!(outcome, (vec![], Some(error)));
+
+    // Bad text that is also too long.
+    packed.clear();
+    assert!(deflater.compress(&[&[b'a'; 50][..], &[0xff; 100]].concat(), &mut packed));
+    let error = ProtocolError::InvalidText { valid_up_to: 50 };
+    let wire = compressed(OpCode::Text, &packed);
+    let outcome = outcome_of(|| inflating_with(limits), &wire);
+    assert_eq!(outcome, (vec![], Some(error)));
+}
+
 /// A megabyte of zeroes is a kilobyte on the wire: the limit counts what it becomes, and nothing
 /// beyond is made of it.
 #[test]

@@ -94,7 +94,10 @@ impl Assembly {
         piece: &[u8],
         max: usize,
     ) -> Result<(), ProtocolError> {
-        if self.len() + piece.len() > max {
+        let room = max.saturating_sub(self.len());
+        if piece.len() > room {
+            // What would have been taken by itself may be bad already.
+            self.append_inflated(&piece[..room], max)?;
             // How much more it would have been nobody knows.
             let len = max as u64 + 1;
             return Err(ProtocolError::MessageTooLarge { len, max });

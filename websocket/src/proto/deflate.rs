@@ -469,15 +469,14 @@ fn inflate(
 ) -> Result<(), ProtocolError> {
     loop {
         let (had_in, had_out) = (decompressor.total_in(), decompressor.total_out());
-        let status = decompressor
-            .decompress(input, piece, FlushDecompress::Sync)
-            .map_err(|_| ProtocolError::InvalidDeflate)?;
+        let status = decompressor.decompress(input, piece, FlushDecompress::Sync);
         let made = (decompressor.total_out() - had_out) as usize;
         input = &input[(decompressor.total_in() - had_in) as usize..];
+        // Also what precedes bad data: whether it had arrived by itself must make no difference.
         if made > 0 {
             sink(&piece[..made])?;
         }
-        match status {
+        match status.map_err(|_| ProtocolError::InvalidDeflate)? {
             // 7.2.3.5: a last block. What follows begins anew.
             Status::StreamEnd => {
                 decompressor.reset(false);
