@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    conformance, interop, project,
+    conformance, fuzz, interop, project,
     step::{Failure, Result, Steps, output_of},
 };
 
@@ -52,6 +52,7 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
         LIMIT,
         &mut project::cargo("deny --log-level error check licenses bans sources")?,
     )?;
+    fuzz::lints(steps)?;
     tests_debug(steps)?;
     for hubs in HUBS {
         let mut tests = project::cargo(
@@ -68,6 +69,7 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
         LIMIT,
         &mut project::cargo("test --package greenwood-runtime --release --lib --tests")?,
     )?;
+    fuzz::run(steps, &fuzz::Options::ci())?;
     interop::run(steps, None)?;
     conformance::run(steps, &conformance::Options::quick())
 }

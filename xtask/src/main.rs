@@ -3,6 +3,7 @@
 
 mod ci;
 mod conformance;
+mod fuzz;
 mod install;
 mod interop;
 mod project;
@@ -30,8 +31,12 @@ usage: cargo xtask COMMAND
              --report DIR   the report goes there, not to conformance/report in the target directory
              --quick        by another runner, which needs no Python 2.7 and is more lenient;
                             the default is --cases 1-7,10 then
-  ci       everything that a change has to pass: format, lints, docs, all tests, licences, and
-           conformance --quick
+  fuzz     the fuzz targets of fuzz/, one after the other, on the stable toolchain
+             TARGET         only this one
+             --seconds N    so long each (60 is the default)
+             --input FILE   only this input, such as one that failed
+  ci       everything that a change has to pass: format, lints, docs, all tests, licences,
+           conformance --quick, and a few seconds of each fuzz target
   help     this
 
 What the clients need is installed into the target directory, except for Node.js, Python and
@@ -43,6 +48,7 @@ enum Command {
     Test,
     Interop { screenshot: Option<PathBuf> },
     Conformance(conformance::Options),
+    Fuzz(fuzz::Options),
     Ci,
     Help,
 }
@@ -62,6 +68,7 @@ fn main() -> ExitCode {
         Command::Test => test(&mut steps),
         Command::Interop { screenshot } => interop::run(&mut steps, screenshot.as_deref()),
         Command::Conformance(options) => conformance::run(&mut steps, &options),
+        Command::Fuzz(options) => fuzz::run(&mut steps, &options),
         Command::Ci => ci::run(&mut steps),
         Command::Help => {
             print!("{HELP}");
@@ -85,6 +92,7 @@ fn parse(arguments: &[&str]) -> std::result::Result<Command, String> {
         ["conformance", options @ ..] => {
             conformance::Options::parse(options).map(Command::Conformance)
         }
+        ["fuzz", options @ ..] => fuzz::Options::parse(options).map(Command::Fuzz),
         ["ci"] => Ok(Command::Ci),
         ["help" | "--help" | "-h"] => Ok(Command::Help),
         [] => Err("which command?".to_owned()),
