@@ -18,7 +18,7 @@ use crate::socket::WebSocket;
 ///
 /// A request for a WebSocket that is not in order is refused with the cause: 426 for a wrong
 /// version, 400 for a bad key, 403 for an origin that [`origin`](WebSocketHandler::origin) turns
-/// down. The application is called with the WebSocket in its environ
+/// down; the connection is closed then. The application is called with the WebSocket in its environ
 /// ([`WebSocketEnviron::websocket`]); when it returns, the connection is closed with 1000, or with
 /// 1011 if it failed. When the server stops, open WebSockets are closed with 1001.
 ///
@@ -211,7 +211,11 @@ impl Handler for WebSocketHandler {
         if let Some(allow) = &self.origin {
             let environ = exchange.environ();
             if !origin(environ).is_ok_and(|origin| allow(origin, environ)) {
-                let headers = [("Content-Type", "text/plain; charset=utf-8")];
+                let headers = [
+                    ("Content-Type", "text/plain; charset=utf-8"),
+                    // As after every refusal, see `HandshakeError::headers`.
+                    ("Connection", "close"),
+                ];
                 return exchange.respond("403 Forbidden", &headers, "the origin is not allowed\n");
             }
         }

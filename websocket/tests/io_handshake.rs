@@ -24,9 +24,23 @@ fn server(handler: WebSocketHandler) -> Server {
     serve_app(handler, app)
 }
 
-/// The refusal of a request, after which the connection still serves HTTP.
+/// The refusal of a handshake. What was sent behind it, frames or a request that poses as some, is
+/// not looked at: the connection ends (see `HandshakeError::headers`).
 #[track_caller]
 fn refused(server: &Server, request: &str) -> (String, String) {
+    let mut peer = server.connect();
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n";
+    peer.write([request.as_bytes(), hidden.as_bytes(), &text(hidden)].concat());
+    let (head, body) = peer.response();
+    let connection = head.to_lowercase();
+    assert!(connection.contains("\r\nconnection: close"), "{head}");
+    peer.expect_end();
+    (head, body)
+}
+
+/// The answer to a plain request, after which the connection serves another.
+#[track_caller]
+fn plain(server: &Server, request: &str) -> (String, String) {
     let mut peer = server.connect();
     peer.write(request);
     let answer = peer.response();
@@ -123,6 +137,7 @@ fn bad_keys_get_400() {
     }
 }
 
+/// RFC 6455, 4.2.1.
 #[test]
 fn http_1_0_can_not_be_upgraded() {
     let server = server(WebSocketHandler::new());
@@ -131,6 +146,18 @@ fn http_1_0_can_not_be_upgraded() {
     let (head, body) = peer.response();
     assert!(head.contains(" 400 Bad Request\r\n"), "{head}");
     assert!(body.contains("HTTP/1.1"), "{body}");
+    peer.expect_end();
+}
+
+/// RFC 9110, 7.8: where there is no more than the Upgrade header.
+#[test]
+fn upgrade_in_http_1_0_is_ignored() {
+    let server = server(WebSocketHandler::new());
+    let mut peer = server.connect();
+    peer.write("GET /x HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+    let (head, body) = peer.response();
+    assert!(head.contains(" 200 OK\r\n"), "{head}");
+    assert_eq!(body, "plain GET /x");
     peer.expect_end();
 }
 
@@ -144,7 +171,7 @@ fn other_requests_are_the_applications() {
         handshake("").replace("Connection: Upgrade\r\n", "Connection: keep-alive\r\n"),
         handshake("").replace("GET", "POST"),
     ] {
-        let (head, body) = refused(&server, &request);
+        let (head, body) = plain(&server, &request);
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(body.starts_with("plain "), "{body}");
     }

@@ -138,6 +138,44 @@ fn http_1_0_is_answered_with_400() {
     assert_eq!(error.body(), "WebSocket needs HTTP/1.1, not HTTP/1.0\n");
 }
 
+/// RFC 9110, 7.8: with nothing of a WebSocket but the Upgrade, HTTP/1.0 has none.
+#[test]
+fn upgrade_alone_is_ignored_in_http_1_0() {
+    let mut request = Request::good().without("Sec-WebSocket-Key");
+    assert!(ServerHandshake::is_upgrade_request(&request));
+    request.version = (1, 0);
+    assert!(!ServerHandshake::is_upgrade_request(&request));
+    assert_eq!(request.check(), Err(HandshakeError::NotWebSocket));
+}
+
+/// What comes behind a refused handshake may be frames.
+#[test]
+fn every_refusal_ends_the_connection() {
+    let refused = [
+        Request::good().without("Sec-WebSocket-Version"),
+        Request::good().replaced("Sec-WebSocket-Version", "8"),
+        Request::good().without("Sec-WebSocket-Key"),
+        Request::good().with("Sec-WebSocket-Key", KEY),
+        Request::good().replaced("Sec-WebSocket-Key", "short"),
+        Request::good().with("Sec-WebSocket-Protocol", "a b"),
+        Request::good().with("Sec-WebSocket-Extensions", ";"),
+        Request {
+            version: (1, 0),
+            ..Request::good()
+        },
+    ];
+    for request in refused {
+        let error = request.check().unwrap_err();
+        let connection = error.headers().iter().find(|h| h.0 == "Connection");
+        assert!(
+            connection.is_some_and(|h| h.1.starts_with("close")),
+            "{error}"
+        );
+    }
+    let plain = Request::good().without("Upgrade").check().unwrap_err();
+    assert!(plain.headers().contains(&("Connection", "Upgrade")));
+}
+
 #[test]
 fn missing_version_is_answered_with_426() {
     let error = Request::good()

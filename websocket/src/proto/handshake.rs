@@ -26,10 +26,16 @@ impl ServerHandshake {
     /// True if the request asks for a WebSocket: a GET with "websocket" in Upgrade and "upgrade" in
     /// Connection, of any case, anywhere in the comma-separated lists of one or more lines. Any
     /// other request is one for the plain application.
+    ///
+    /// In HTTP/1.0 an Upgrade must be ignored (RFC 9110, 7.8), but a client that sends a WebSocket's
+    /// handshake has to get an error (RFC 6455, 4.2.1), and wants to know why: mostly it is behind
+    /// a proxy that speaks 1.0. So there it takes a Sec-WebSocket-Key, too, to be for a WebSocket.
     pub fn is_upgrade_request(request: &impl RequestView) -> bool {
         request.method() == "GET"
             && has_token(request, "upgrade", b"websocket")
             && has_token(request, "connection", b"upgrade")
+            && (request.version() >= (1, 1)
+                || request.header_values("sec-websocket-key").next().is_some())
     }
 
     /// Judges a request by RFC 6455, 4.2.1. No extension is agreed on but by
@@ -191,17 +197,26 @@ impl HandshakeError {
     }
 
     /// Headers that belong to the answer, beside those of every answer.
+    ///
+    /// A refused handshake ends the connection. Its client may have sent frames behind it already,
+    /// and a proxy that does not look at the status may believe in the WebSocket: what comes next
+    /// must not be read as requests (smuggling).
     pub fn headers(&self) -> &'static [(&'static str, &'static str)] {
         match self {
-            // 4.4: the versions this server speaks. RFC 9110, 15.5.22: a 426 has an Upgrade.
-            HandshakeError::NotWebSocket
-            | HandshakeError::VersionMissing
-            | HandshakeError::VersionUnsupported(_) => &[
+            // RFC 9110, 15.5.22: a 426 has an Upgrade. It asks for no more than that: the request
+            // was none for a WebSocket, and what follows is HTTP.
+            HandshakeError::NotWebSocket => &[
                 ("Sec-WebSocket-Version", "13"),
                 ("Upgrade", "websocket"),
                 ("Connection", "Upgrade"),
             ],
-            _ => &[],
+            // 4.4: the versions this server speaks.
+            HandshakeError::VersionMissing | HandshakeError::VersionUnsupported(_) => &[
+                ("Sec-WebSocket-Version", "13"),
+                ("Upgrade", "websocket"),
+                ("Connection", "close, Upgrade"),
+            ],
+            _ => &[("Connection", "close")],
         }
     }
 
