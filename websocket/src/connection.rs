@@ -360,7 +360,7 @@ impl Connection {
                 self.note_pong(&payload);
                 Ok(())
             }
-            Event::Message(_) => Ok(()),
+            Event::Message(_) | Event::Part(_) => Ok(()),
         }
     }
 

@@ -19,6 +19,13 @@ pub(super) enum Assembly {
         utf8: Utf8Validator,
     },
     Binary(Vec<u8>),
+    /// Bytes exactly as they came, for those who want the frames: a character may be unfinished at
+    /// the end.
+    Raw {
+        bytes: Vec<u8>,
+        /// For text.
+        utf8: Option<Utf8Validator>,
+    },
 }
 
 /// What is known of the bytes to come, for a good guess at the capacity.
@@ -55,7 +62,7 @@ impl Assembly {
         match self {
             Assembly::None => 0,
             Assembly::Text { text, utf8 } => text.len() + utf8.carried(),
-            Assembly::Binary(bytes) => bytes.len(),
+            Assembly::Binary(bytes) | Assembly::Raw { bytes, .. } => bytes.len(),
         }
     }
 
@@ -77,12 +84,15 @@ impl Assembly {
                 text.extend(first);
                 text.push_str(rest);
             }
-            Assembly::Binary(bytes) => {
-                let growth = growth(bytes.len(), bytes.capacity(), payload.len(), expected);
-                bytes
-                    .try_reserve_exact(growth)
-                    .map_err(|_| ProtocolError::OutOfMemory { len: growth })?;
-                bytes.extend_from_slice(payload);
+            Assembly::Raw {
+                bytes,
+                utf8: Some(utf8),
+            } => {
+                utf8.push(payload).map_err(invalid_text)?;
+                append(bytes, payload, expected)?;
+            }
+            Assembly::Binary(bytes) | Assembly::Raw { bytes, .. } => {
+                append(bytes, payload, expected)?;
             }
         }
         Ok(())
@@ -130,8 +140,90 @@ impl Assembly {
                 Ok(Message::Text(text))
             }
             Assembly::Binary(bytes) => Ok(Message::Binary(bytes)),
+            Assembly::Raw { .. } => unreachable!("what is raw is given in parts"),
         }
     }
+
+    /// The same for those who want the frames.
+    pub(super) fn into_raw(self) -> Assembly {
+        match self {
+            Assembly::Text { text, utf8 } => {
+                let mut bytes = text.into_bytes();
+                bytes.extend_from_slice(utf8.unfinished());
+                Assembly::Raw {
+                    bytes,
+                    utf8: Some(utf8),
+                }
+            }
+            Assembly::Binary(bytes) => Assembly::Raw { bytes, utf8: None },
+            same => same,
+        }
+    }
+
+    /// The same for those who don't.
+    pub(super) fn into_message(self) -> Assembly {
+        match self {
+            Assembly::Raw {
+                mut bytes,
+                utf8: Some(utf8),
+            } => {
+                bytes.truncate(bytes.len().saturating_sub(utf8.carried()));
+                Assembly::Text {
+                    // The validator has proven it.
+                    text: String::from_utf8(bytes).unwrap_or_default(),
+                    utf8,
+                }
+            }
+            Assembly::Raw { bytes, utf8: None } => Assembly::Binary(bytes),
+            same => same,
+        }
+    }
+
+    /// The opcode of the message's first frame.
+    pub(super) fn opcode(&self) -> OpCode {
+        match self {
+            Assembly::Text { .. } | Assembly::Raw { utf8: Some(_), .. } => OpCode::Text,
+            _ => OpCode::Binary,
+        }
+    }
+
+    /// Whether anything has been gathered that can be given.
+    pub(super) fn has_part(&self) -> bool {
+        match self {
+            Assembly::None => false,
+            Assembly::Text { text, .. } => !text.is_empty(),
+            Assembly::Binary(bytes) | Assembly::Raw { bytes, .. } => !bytes.is_empty(),
+        }
+    }
+
+    /// Takes out what has been gathered.
+    pub(super) fn take_part(&mut self) -> Vec<u8> {
+        match self {
+            Assembly::None => Vec::new(),
+            Assembly::Text { text, .. } => std::mem::take(text).into_bytes(),
+            Assembly::Binary(bytes) | Assembly::Raw { bytes, .. } => std::mem::take(bytes),
+        }
+    }
+
+    /// Whether the message may end here.
+    pub(super) fn check_end(&mut self) -> Result<(), ProtocolError> {
+        match self {
+            Assembly::Text { utf8, .. }
+            | Assembly::Raw {
+                utf8: Some(utf8), ..
+            } => utf8.finish().map_err(invalid_text),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn append(bytes: &mut Vec<u8>, payload: &[u8], expected: Expected) -> Result<(), ProtocolError> {
+    let growth = growth(bytes.len(), bytes.capacity(), payload.len(), expected);
+    bytes
+        .try_reserve_exact(growth)
+        .map_err(|_| ProtocolError::OutOfMemory { len: growth })?;
+    bytes.extend_from_slice(payload);
+    Ok(())
 }
 
 /// By how much to grow a message beyond its length before `incoming` bytes are added: nothing if

@@ -1,5 +1,7 @@
 //! Bytes to events: frames are parsed, unmasked, judged and joined to messages.
 
+mod parts;
+
 use super::assembly::{Assembly, Expected, FIRST_RESERVATION};
 use super::frame::{FirstByte, RSV1};
 use super::mask::{rotated, unmask_into};
@@ -9,6 +11,8 @@ use super::{
     CloseFrame, FrameHeader, Inflater, Limits, MAX_HEADER, Message, OpCode, ProtocolError,
     apply_mask, parse_close_payload,
 };
+
+pub use parts::{Delivery, Part};
 
 /// From how many missing bytes on [`Decoder::payload_sink`] is worth a read of its own: 16 KiB.
 /// Below, the copy out of a shared read buffer is cheaper than the extra system call.
@@ -28,6 +32,8 @@ pub enum Role {
 pub enum Event {
     /// A whole message.
     Message(Message),
+    /// A part of a message, if [`Decoder::deliver`] asks for that.
+    Part(Part),
     /// A ping; a pong with the same payload is due.
     Ping(Vec<u8>),
     /// A pong.
@@ -71,6 +77,11 @@ pub struct Decoder {
     inflater: Option<Box<Inflater>>,
     /// The message under assembly is compressed.
     inflating: bool,
+    delivery: Delivery,
+    /// A part of the message under way has been given as such.
+    begun: bool,
+    /// The rest of it is dropped.
+    skipping: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +120,9 @@ impl Decoder {
             control: Vec::new(),
             inflater: None,
             inflating: false,
+            delivery: Delivery::Messages,
+            begun: false,
+            skipping: false,
         }
     }
 
@@ -217,7 +231,8 @@ impl Decoder {
     pub fn payload_sink(&mut self) -> Option<PayloadSink<'_>> {
         let remaining = self.frame.remaining;
         // A control frame never misses that much, so this is a data frame.
-        if !matches!(self.stage, Stage::Payload) || remaining < DIRECT_READ_MIN || self.inflating {
+        let is_plain = !self.inflating && !self.in_parts();
+        if !matches!(self.stage, Stage::Payload) || remaining < DIRECT_READ_MIN || !is_plain {
             return None;
         }
         let expected = self.expected();
@@ -311,6 +326,7 @@ impl Decoder {
                     let len = header.payload_len as usize;
                     if header.fin
                         && header.opcode != OpCode::Continuation
+                        && (self.delivery == Delivery::Messages || header.opcode.is_control())
                         && let Some(payload) = input[*at..].get_mut(..len)
                     {
                         *at += len;
@@ -319,7 +335,11 @@ impl Decoder {
                     self.begin_frame(&header, len);
                 }
                 Stage::Payload => {
-                    let (used, event) = self.take_payload(&mut input[*at..])?;
+                    let input = &mut input[*at..];
+                    let (used, event) = match self.in_parts() && !self.frame.opcode.is_control() {
+                        false => self.take_payload(input)?,
+                        true => self.take_part(input)?,
+                    };
                     *at += used;
                     if event.is_some() || matches!(self.stage, Stage::Payload) {
                         return Ok(event);
@@ -409,6 +429,10 @@ impl Decoder {
     fn check_limits(&self, header: &FrameHeader) -> Result<(), ProtocolError> {
         let len = header.payload_len;
         let max = self.limits.max_frame_size;
+        let is_whole = !self.in_parts();
+        if !is_whole && self.part_limit().is_none() {
+            return Ok(());
+        }
         if header.rsv != 0 || (self.inflating && header.opcode == OpCode::Continuation) {
             // What can't be compressed grows: by an eighth at most, where a fast compressor sticks
             // to the code that needs no table.
@@ -423,7 +447,7 @@ impl Decoder {
         }
         let len = len + self.assembly.len() as u64;
         let max = self.limits.max_message_size;
-        if len > max as u64 {
+        if is_whole && len > max as u64 {
             return Err(ProtocolError::MessageTooLarge { len, max });
         }
         Ok(())
@@ -479,7 +503,10 @@ impl Decoder {
 
     fn begin_frame(&mut self, header: &FrameHeader, len: usize) {
         if is_first(header.opcode) {
-            self.assembly = Assembly::begin(header.opcode);
+            self.assembly = match self.delivery {
+                Delivery::Frames => Assembly::begin(header.opcode).into_raw(),
+                _ => Assembly::begin(header.opcode),
+            };
             self.inflating = header.rsv != 0;
         }
         self.frame = Frame {
@@ -522,20 +549,33 @@ impl Decoder {
 
     /// Adds compressed payload to the message under assembly.
     fn inflate(&mut self, payload: &[u8]) -> Result<(), ProtocolError> {
-        let max = self.limits.max_message_size;
+        let max = self.inflated_limit();
         let assembly = &mut self.assembly;
         let inflater = self.inflater.as_mut().expect("RSV1 is refused without");
         inflater.inflate(payload, &mut |piece| assembly.append_inflated(piece, max))
     }
 
+    /// The end of a compressed message: what of it was not to be had before.
+    fn finish_inflating(&mut self) -> Result<(), ProtocolError> {
+        if !std::mem::take(&mut self.inflating) {
+            return Ok(());
+        }
+        let max = self.inflated_limit();
+        let assembly = &mut self.assembly;
+        let inflater = self.inflater.as_mut().expect("RSV1 is refused without");
+        inflater.finish(&mut |piece| assembly.append_inflated(piece, max))
+    }
+
+    fn inflated_limit(&self) -> usize {
+        match self.in_parts() {
+            false => self.limits.max_message_size,
+            true => self.part_limit().unwrap_or(usize::MAX),
+        }
+    }
+
     /// The end of a message: the event.
     fn finish_message(&mut self) -> Result<Event, ProtocolError> {
-        if std::mem::take(&mut self.inflating) {
-            let max = self.limits.max_message_size;
-            let assembly = &mut self.assembly;
-            let inflater = self.inflater.as_mut().expect("RSV1 is refused without");
-            inflater.finish(&mut |piece| assembly.append_inflated(piece, max))?;
-        }
+        self.finish_inflating()?;
         let message = std::mem::take(&mut self.assembly).finish()?;
         Ok(Event::Message(message))
     }
@@ -586,6 +626,8 @@ impl Decoder {
         self.assembly = Assembly::None;
         self.control = Vec::new();
         self.inflating = false;
+        self.begun = false;
+        self.skipping = false;
         if let Some(inflater) = &mut self.inflater {
             inflater.discard();
         }

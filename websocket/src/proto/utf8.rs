@@ -71,6 +71,11 @@ impl Utf8Validator {
         Ok(())
     }
 
+    /// The start of an unfinished character.
+    pub(super) fn unfinished(&self) -> &[u8] {
+        &self.carry[..self.carried()]
+    }
+
     /// How many bytes of an unfinished character are held.
     pub(super) fn carried(&self) -> usize {
         usize::from(self.carried)
