@@ -4,6 +4,7 @@
 //! connection stands. Where both are needed, the reading one is taken first.
 
 mod ending;
+mod fanout;
 mod watch;
 
 use std::borrow::Cow;
@@ -28,6 +29,7 @@ use crate::proto::{
 use crate::random;
 use crate::scratch;
 
+pub(crate) use fanout::Shared;
 use watch::Watch;
 
 type Result<T> = std::result::Result<T, WebSocketError>;
@@ -425,13 +427,7 @@ impl Connection {
             return Ok(());
         }
         if self.config.slow_consumer == SlowConsumer::Close {
-            // The close frame goes behind what waits: it can't land in the middle of another.
-            if let Some(payload) = output.closing.fail(Disconnect::SlowConsumer) {
-                self.put(&mut output, OpCode::Close, payload.into());
-            }
-            output.finishing = true;
-            drop(output);
-            self.wake_receiver();
+            self.end_behind_locked(output, Disconnect::SlowConsumer);
             return Err(WebSocketError::Disconnected(Disconnect::SlowConsumer));
         }
         self.wait_for_room(output)

@@ -17,7 +17,11 @@ mod connection;
 #[cfg(feature = "io")]
 mod error;
 #[cfg(feature = "io")]
+mod fanout;
+#[cfg(feature = "io")]
 mod handler;
+#[cfg(feature = "io")]
+mod members;
 #[cfg(feature = "io")]
 mod outbox;
 #[cfg(feature = "io")]
@@ -25,7 +29,11 @@ mod random;
 #[cfg(feature = "io")]
 mod scratch;
 #[cfg(feature = "io")]
+mod shared;
+#[cfg(feature = "io")]
 mod socket;
+#[cfg(feature = "io")]
+mod topic;
 #[cfg(feature = "io")]
 mod wheel;
 
@@ -36,7 +44,11 @@ pub use config::{SlowConsumer, WebSocketConfig};
 #[cfg(feature = "io")]
 pub use error::WebSocketError;
 #[cfg(feature = "io")]
+pub use fanout::{Delivery, broadcast};
+#[cfg(feature = "io")]
 pub use handler::{WebSocketEnviron, WebSocketHandler};
 pub use proto::{CloseCode, CloseFrame, Deflate, Disconnect, Limits, Message, Outgoing};
 #[cfg(feature = "io")]
 pub use socket::WebSocket;
+#[cfg(feature = "io")]
+pub use topic::{Subscription, Topic, TopicPolicy};

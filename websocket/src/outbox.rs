@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use greenwood_runtime::net::Stream;
 
@@ -22,6 +23,10 @@ const PIECE: usize = 64 * 1024;
 
 /// How many pieces go out in one call.
 const PIECES: usize = 64;
+
+/// Up to this size a shared frame that has to wait is copied: a place of its own among the pieces
+/// would take as much.
+const SMALL: usize = 64;
 
 /// What a frame is: its opcode, whether its payload is a compressed message, and a client's key.
 #[derive(Debug, Clone, Copy)]
@@ -69,26 +74,54 @@ pub(crate) struct Outbox {
 }
 
 #[derive(Debug)]
-struct Piece {
-    bytes: Vec<u8>,
-    /// More frames may be put behind: it is not a message's own memory.
-    open: bool,
+enum Piece {
+    /// Frames, behind which more may be put.
+    Open(Vec<u8>),
+    /// A message's own memory.
+    Own(Vec<u8>),
+    /// A frame that others send too.
+    Shared(SharedFrame),
+}
+
+/// A whole frame that many connections send.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedFrame {
+    pub(crate) bytes: Arc<[u8]>,
+    /// Where only the newest frames of a kind are of interest, the kind; else 0. Such a frame may be
+    /// dropped as long as nothing of it has gone.
+    pub(crate) volatile: u64,
 }
 
 impl Default for Piece {
     fn default() -> Piece {
-        Piece {
-            bytes: Vec::new(),
-            open: true,
-        }
+        Piece::Open(Vec::new())
     }
 }
 
 impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Open(bytes) | Piece::Own(bytes) => bytes,
+            Piece::Shared(frame) => &frame.bytes,
+        }
+    }
+
+    /// The memory, if there is room for more frames.
+    fn room(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Piece::Open(bytes) if bytes.len() < PIECE => Some(bytes),
+            _ => None,
+        }
+    }
+
+    fn is_volatile(&self, kind: u64) -> bool {
+        matches!(self, Piece::Shared(frame) if frame.volatile == kind)
+    }
+
     /// Gives the memory to whoever needs some next.
     fn recycle(self) {
-        if self.open {
-            scratch::give(self.bytes);
+        if let Piece::Open(bytes) = self {
+            scratch::give(bytes);
         }
     }
 }
@@ -127,33 +160,64 @@ impl Outbox {
             let (header, used) = kind.header(payload.len());
             last.extend_from_slice(&header[..used]);
             self.len += used + payload.len();
-            self.more.push_back(Piece {
-                bytes: kind.masked(payload).into_owned(),
-                open: false,
-            });
+            self.more.push_back(Piece::Own(kind.masked(payload).into_owned()));
         }
     }
 
-    /// The last piece, or a new one if it is full or a message's own.
+    /// The last piece, or a new one if it is full or has no room for others' frames.
     fn last_open(&mut self) -> &mut Vec<u8> {
         if self.is_empty() {
-            self.first = Piece {
-                bytes: scratch::take(),
-                open: true,
-            };
+            self.first = Piece::Open(scratch::take());
         } else {
-            let last = self.more.back().unwrap_or(&self.first);
-            if !last.open || last.bytes.len() >= PIECE {
-                self.more.push_back(Piece {
-                    bytes: scratch::take(),
-                    open: true,
-                });
+            let last = self.more.back_mut().unwrap_or(&mut self.first);
+            if last.room().is_none() {
+                self.more.push_back(Piece::Open(scratch::take()));
             }
         }
-        match self.more.back_mut() {
-            Some(last) => &mut last.bytes,
-            None => &mut self.first.bytes,
+        let last = self.more.back_mut().unwrap_or(&mut self.first);
+        match last {
+            Piece::Open(bytes) => bytes,
+            _ => unreachable!("just made sure of"),
         }
+    }
+
+    /// Puts a frame that others send too behind what waits.
+    pub(crate) fn push_shared(&mut self, frame: &SharedFrame) {
+        if frame.volatile == 0 && frame.bytes.len() <= SMALL {
+            let last = self.last_open();
+            last.extend_from_slice(&frame.bytes);
+        } else if self.is_empty() {
+            self.first = Piece::Shared(frame.clone());
+        } else {
+            self.more.push_back(Piece::Shared(frame.clone()));
+        }
+        self.len += frame.bytes.len();
+    }
+
+    /// Drops the oldest frames of this volatile kind until fewer than `keep` wait that have not
+    /// begun to go; how many were dropped.
+    pub(crate) fn drop_oldest(&mut self, kind: u64, keep: usize) -> usize {
+        let first = usize::from(self.at == 0 && self.first.is_volatile(kind));
+        let more = self.more.iter().filter(|piece| piece.is_volatile(kind));
+        let excess = (first + more.count() + 1).saturating_sub(keep);
+        let mut left = excess;
+        while left > 0 && self.at == 0 && self.first.is_volatile(kind) {
+            self.advance(self.first.bytes().len());
+            left -= 1;
+        }
+        if left > 0 {
+            let mut dropped = 0;
+            self.more.retain(|piece| {
+                let drop = left > 0 && piece.is_volatile(kind);
+                if drop {
+                    left -= 1;
+                    dropped += piece.bytes().len();
+                }
+                !drop
+            });
+            self.len -= dropped;
+        }
+        excess
     }
 
     /// Writes what the socket takes.
@@ -164,7 +228,7 @@ impl Outbox {
     pub(crate) fn flush(&mut self, stream: &Stream) -> io::Result<()> {
         while !self.is_empty() {
             let written = if self.more.is_empty() {
-                stream.try_write(&self.first.bytes[self.at..])
+                stream.try_write(&self.first.bytes()[self.at..])
             } else {
                 self.write_pieces(stream)
             };
@@ -181,10 +245,10 @@ impl Outbox {
     #[inline(never)]
     fn write_pieces(&self, stream: &Stream) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); PIECES];
-        slices[0] = IoSlice::new(&self.first.bytes[self.at..]);
+        slices[0] = IoSlice::new(&self.first.bytes()[self.at..]);
         let mut count = 1;
         for (slice, piece) in slices[1..].iter_mut().zip(&self.more) {
-            *slice = IoSlice::new(&piece.bytes);
+            *slice = IoSlice::new(piece.bytes());
             count += 1;
         }
         stream.try_write_vectored(&slices[..count])
@@ -219,14 +283,11 @@ impl Outbox {
             return Ok(());
         }
         self.len = whole - written;
-        let payload = Piece {
-            bytes: payload.into_owned(),
-            open: false,
-        };
+        let payload = Piece::Own(payload.into_owned());
         if written < used {
             let mut bytes = scratch::take();
             bytes.extend_from_slice(&header[written..]);
-            self.first = Piece { bytes, open: true };
+            self.first = Piece::Open(bytes);
             self.at = 0;
             self.more.push_back(payload);
         } else {
@@ -236,10 +297,30 @@ impl Outbox {
         Ok(())
     }
 
+    /// As [`send`](Self::send), of a frame that others send too: what waits refers to it.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says; not `WouldBlock`.
+    #[inline]
+    pub(crate) fn send_shared(&mut self, stream: &Stream, frame: &SharedFrame) -> io::Result<()> {
+        if !self.is_empty() {
+            self.push_shared(frame);
+            return Ok(());
+        }
+        let written = taken(stream.try_write(&frame.bytes))?;
+        if written < frame.bytes.len() {
+            self.first = Piece::Shared(frame.clone());
+            self.at = written;
+            self.len = frame.bytes.len() - written;
+        }
+        Ok(())
+    }
+
     fn advance(&mut self, mut n: usize) {
         self.len -= n;
         loop {
-            let rest = self.first.bytes.len() - self.at;
+            let rest = self.first.bytes().len() - self.at;
             if n < rest {
                 self.at += n;
                 return;

@@ -52,6 +52,10 @@ impl WebSocket {
         }
     }
 
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
     /// Waits for the next message; `None` when the connection was closed by a closing handshake, of
     /// either side. Pings are answered on the way.
     ///

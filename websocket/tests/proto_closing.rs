@@ -202,6 +202,7 @@ fn every_cause_sends_its_code_if_it_may() {
         (Disconnect::PingTimeout, Some(1011u16)),
         (Disconnect::IdleTimeout, Some(1001)),
         (Disconnect::SlowConsumer, Some(1008)),
+        (Disconnect::SlowSubscriber, Some(1013)),
         (Disconnect::ApplicationError, Some(1011)),
     ];
     for (cause, code) in causes {

@@ -43,6 +43,8 @@ pub enum Disconnect {
     IdleTimeout,
     /// The peer reads too slowly and the output queue is full. 1008.
     SlowConsumer,
+    /// The peer reads too slowly for what it is subscribed to, and may come back later. 1013.
+    SlowSubscriber,
     /// The application failed. 1011.
     ApplicationError,
 }
@@ -64,6 +66,7 @@ impl Disconnect {
             Disconnect::PingTimeout | Disconnect::ApplicationError => CloseCode::INTERNAL_ERROR,
             Disconnect::IdleTimeout => CloseCode::GOING_AWAY,
             Disconnect::SlowConsumer => CloseCode::POLICY_VIOLATION,
+            Disconnect::SlowSubscriber => CloseCode::TRY_AGAIN_LATER,
         }
     }
 
@@ -104,6 +107,9 @@ impl fmt::Display for Disconnect {
             Disconnect::PingTimeout => f.write_str("peer did not answer a ping in time"),
             Disconnect::IdleTimeout => f.write_str("nothing received for too long"),
             Disconnect::SlowConsumer => f.write_str("peer reads too slowly"),
+            Disconnect::SlowSubscriber => {
+                f.write_str("peer reads too slowly for what it is subscribed to")
+            }
             Disconnect::ApplicationError => f.write_str("application failed"),
         }
     }

@@ -295,6 +295,14 @@ struct Kind {
     bits: u8,
 }
 
+/// Deflaters without context that are alike in this make the same of the same message.
+#[cfg(feature = "io")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Setting {
+    kind: Kind,
+    threshold: usize,
+}
+
 /// Compresses the messages of one direction.
 pub struct Deflater {
     kind: Kind,
@@ -329,6 +337,15 @@ const PIECE: usize = 32 * 1024;
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 impl Deflater {
+    /// What decides about the outcome; none where it depends on the messages before.
+    #[cfg(feature = "io")]
+    pub(crate) fn setting(&self) -> Option<Setting> {
+        (!self.keeps_context).then_some(Setting {
+            kind: self.kind,
+            threshold: self.threshold,
+        })
+    }
+
     /// Appends a message, compressed, to `out`; false, and nothing appended, if it is better sent
     /// as it is.
     pub fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) -> bool {

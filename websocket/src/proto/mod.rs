@@ -49,6 +49,8 @@ pub use closing::{CloseHandshake, CloseState, Disconnect};
 pub use config::{DEFAULT_MAX_MESSAGE_SIZE, Limits};
 pub use decoder::{DIRECT_READ_MIN, Decoder, Delivery, Event, Part, PayloadSink, Role};
 pub use deflate::{Deflate, DeflateParams, Deflater, Inflater};
+#[cfg(feature = "io")]
+pub(crate) use deflate::Setting as DeflateSetting;
 pub use encoder::{
     close, compressed_frame_header, encode_compressed_frame, encode_frame, frame_header, ping, pong,
 };

@@ -1,0 +1,139 @@
+//! Messages that go to many connections: they are put like others, except that nobody waits here.
+
+use super::*;
+use crate::outbox::SharedFrame;
+use crate::shared::SharedMessage;
+
+/// What became of a shared message at one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shared {
+    Sent,
+    /// And more waits than the high-water mark allows.
+    Behind,
+    /// In place of so many older ones.
+    InPlaceOf(usize),
+    /// The connection was closed, or broke in the write.
+    Closed,
+}
+
+impl Connection {
+    /// Sends a shared message, or queues it; never waits. Of a volatile kind no more than `keep`
+    /// messages wait for a slow peer.
+    pub(crate) fn share(self: &Arc<Self>, message: &mut SharedMessage<'_>, keep: usize) -> Shared {
+        let mut output = lock(&self.output);
+        let output = &mut *output;
+        if !output.closing.may_send_data() {
+            return Shared::Closed;
+        }
+        let mut dropped = 0;
+        match &mut output.deflater {
+            None => dropped = self.put_shared(output, message.plain(), keep),
+            Some(deflater) => match deflater.setting() {
+                Some(setting) => {
+                    let frame = message.compressed(setting, deflater);
+                    dropped = self.put_shared(output, frame, keep);
+                }
+                // What is compressed in view of an earlier message can't be read without it: so it
+                // can't be dropped, nor left waiting where only a few may.
+                None if keep != usize::MAX && !output.outbox.is_empty() => {
+                    dropped = self.put_shared(output, message.plain(), keep);
+                }
+                None => {
+                    let payload = Cow::Borrowed(message.payload());
+                    self.put_compressed(output, message.opcode(), payload);
+                }
+            },
+        }
+        if output.cut {
+            Shared::Closed
+        } else if dropped > 0 {
+            Shared::InPlaceOf(dropped)
+        } else if output.outbox.len() > self.config.high_water && output.drain.is_some() {
+            Shared::Behind
+        } else {
+            Shared::Sent
+        }
+    }
+
+    /// As [`put`](Self::put); how many older frames were dropped for it.
+    fn put_shared(
+        self: &Arc<Self>,
+        output: &mut Output,
+        frame: &SharedFrame,
+        keep: usize,
+    ) -> usize {
+        if output.finishing {
+            return 0;
+        }
+        let mut dropped = 0;
+        if output.drain.is_some() {
+            // The peer is slow.
+            if frame.volatile != 0 {
+                dropped = output.outbox.drop_oldest(frame.volatile, keep);
+            }
+            output.outbox.push_shared(frame);
+            return dropped;
+        }
+        // What is volatile is not held back: else more of it might pile up in a batch than may wait.
+        let batching = match self.batching.load(Ordering::Relaxed) {
+            0 => false,
+            _ if frame.volatile != 0 => false,
+            greenlet => runtime::current_id() == Some(greenlet) && self.hook(output, greenlet),
+        };
+        let result = if batching {
+            output.outbox.push_shared(frame);
+            if output.outbox.len() < BATCH_MAX {
+                return 0;
+            }
+            output.outbox.flush(&self.stream)
+        } else {
+            let sent = output.outbox.send_shared(&self.stream, frame);
+            // What was held back went first, and this goes now.
+            sent.and_then(|()| output.outbox.flush(&self.stream))
+        };
+        self.after_write(output, result);
+        0
+    }
+
+    /// Ends the connection of a peer that reads too slowly. The close frame goes behind what waits:
+    /// it can't land in the middle of another.
+    pub(crate) fn end_behind(self: &Arc<Self>, cause: Disconnect) {
+        self.end_behind_locked(lock(&self.output), cause);
+    }
+
+    pub(super) fn end_behind_locked(
+        self: &Arc<Self>,
+        mut output: MutexGuard<'_, Output>,
+        cause: Disconnect,
+    ) {
+        if let Some(payload) = output.closing.fail(cause) {
+            self.put(&mut output, OpCode::Close, payload.into());
+        }
+        output.finishing = true;
+        drop(output);
+        self.wake_receiver();
+    }
+
+    /// Waits until no more waits than the high-water mark allows. False if that is not so at the
+    /// deadline.
+    pub(crate) fn await_room(&self, deadline: Instant) -> bool {
+        loop {
+            let drain = {
+                let output = lock(&self.output);
+                match &output.drain {
+                    Some(drain) if output.outbox.len() > self.config.high_water => Arc::clone(drain),
+                    _ => return true,
+                }
+            };
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if !drain.wait_timeout(rest) {
+                // Before the deadline: the caller unwinds, and may not wait.
+                return Instant::now() < deadline;
+            }
+        }
+    }
+
+    pub(crate) fn config(&self) -> &WebSocketConfig {
+        &self.config
+    }
+}
