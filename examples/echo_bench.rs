@@ -1,21 +1,32 @@
 //! The target of measurements: echoes text and binary messages of up to 64 MiB on every path,
-//! without a page and without a log. `GET /plaintext` answers `Hello, World!`.
+//! without a page and without a log. At `/fanout` each message goes to all who are connected there.
+//! `GET /plaintext` answers `Hello, World!`.
 //!
 //! ```text
 //! cargo run --release --example echo_bench -- PORT [HUBS]
 //! ```
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use greenwood::{
-    Body, Environ, Hub, Result, StartResponse, WebSocketConfig, WebSocketEnviron, WebSocketHandler,
-    WsgiServer,
+    Body, Environ, Hub, Result, StartResponse, Topic, TopicPolicy, WebSocketConfig,
+    WebSocketEnviron, WebSocketHandler, WsgiServer,
 };
 
 const MAX_MESSAGE: usize = 64 << 20;
 
+static ROOM: LazyLock<Topic> = LazyLock::new(|| Topic::new(TopicPolicy::Block));
+
 fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body> {
     if let Some(ws) = environ.websocket() {
+        if environ.path() == "/fanout" {
+            let _subscription = ROOM.subscribe(&ws);
+            while let Some(message) = ws.receive()? {
+                ROOM.publish(message);
+            }
+            return Ok(Body::empty());
+        }
         while let Some(message) = ws.receive()? {
             ws.send(message)?;
         }

@@ -42,7 +42,8 @@ pub use greenwood_runtime::{
     spawn_later, spawn_local, with_timeout,
 };
 pub use greenwood_websocket::{
-    CloseCode, Connect, ConnectError, Deflate, Message, WebSocket, WebSocketConfig,
-    WebSocketEnviron, WebSocketError, WebSocketHandler, connect,
+    CloseCode, Connect, ConnectError, Deflate, Delivery, Message, Subscription, Topic, TopicPolicy,
+    WebSocket, WebSocketConfig, WebSocketEnviron, WebSocketError, WebSocketHandler, broadcast,
+    connect,
 };
 pub use greenwood_wsgi::{Application, Body, Environ, Error, Result, StartResponse, WsgiServer};

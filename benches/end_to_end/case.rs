@@ -4,6 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Case {
     Echo(Echo),
+    FanOut(FanOut),
     Idle,
 }
 
@@ -18,10 +19,21 @@ pub(crate) struct Echo {
     pub(crate) depth: usize,
 }
 
+/// One message at a time to all connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FanOut {
+    name: &'static str,
+    /// Payload of a message in bytes.
+    pub(crate) size: usize,
+}
+
 /// How many connections say nothing.
 pub(crate) const IDLE_CONNECTIONS: usize = 5000;
 
-pub(crate) const ALL: [Case; 5] = [
+/// How many connections get what one of them says.
+pub(crate) const FAN_OUT_CONNECTIONS: usize = 5000;
+
+pub(crate) const ALL: [Case; 7] = [
     Case::Echo(Echo {
         name: "64",
         connections: 100,
@@ -46,6 +58,14 @@ pub(crate) const ALL: [Case; 5] = [
         size: 1 << 20,
         depth: 1,
     }),
+    Case::FanOut(FanOut {
+        name: "fanout",
+        size: 64,
+    }),
+    Case::FanOut(FanOut {
+        name: "fanout1k",
+        size: 1 << 10,
+    }),
     Case::Idle,
 ];
 
@@ -53,6 +73,7 @@ impl Case {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Case::Echo(echo) => echo.name,
+            Case::FanOut(fan_out) => fan_out.name,
             Case::Idle => "idle",
         }
     }
@@ -70,6 +91,9 @@ impl Case {
                 size,
                 depth,
             }) => format!("{name}: {connections} connections, {size} B, {depth} outstanding each"),
+            Case::FanOut(FanOut { name, size }) => {
+                format!("{name}: {size} B to {FAN_OUT_CONNECTIONS} connections, one at a time")
+            }
             Case::Idle => format!("idle: {IDLE_CONNECTIONS} connections"),
         }
     }

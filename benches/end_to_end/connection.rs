@@ -14,8 +14,8 @@ use crate::Result;
 use crate::case::Echo;
 use crate::histogram::Histogram;
 
-/// With the key and the answer of RFC 6455, 1.3.
-const REQUEST: &str = "GET / HTTP/1.1\r\n\
+/// Behind the path, with the key and the answer of RFC 6455, 1.3.
+const REQUEST: &str = " HTTP/1.1\r\n\
     Host: 127.0.0.1\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\
@@ -34,10 +34,14 @@ pub(crate) fn free_port() -> io::Result<u16> {
 
 /// Connects to that port of loopback and upgrades. The stream still blocks.
 pub(crate) fn open(port: u16) -> Result<TcpStream> {
+    open_at(port, "/")
+}
+
+pub(crate) fn open_at(port: u16, path: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(REQUEST.as_bytes())?;
+    stream.write_all(format!("GET {path}{REQUEST}").as_bytes())?;
     // The server has nothing to say before it is spoken to, so no read goes beyond the head.
     let mut head = Vec::new();
     let mut piece = [0; 1024];

@@ -23,6 +23,8 @@
 //! | `pipe` | 100 connections, 64 B, 16 messages outstanding each |
 //! | `16k` | 100 connections, 16 KiB, one at a time each |
 //! | `1m` | 8 connections, 1 MiB, one at a time each |
+//! | `fanout` | 5,000 connections to `/fanout`, where what one says goes to all; 64 B, one message at a time |
+//! | `fanout1k` | the same with 1 KiB |
 //! | `idle` | 5,000 connections that say nothing: resident memory per connection, and the processor time of the whole process |
 //!
 //! # How it measures
@@ -39,12 +41,17 @@
 //! two had to wait for their cores because of others: over a few percent, measure again. Latencies
 //! are those under this full load.
 //!
+//! In `fanout` a message is what one of the connections gets: a publication is 5,000 of them. The next
+//! is sent when all have got the last. A peer that does not know `/fanout` fails there:
+//! `--cases` chooses. Latencies are those from the sending to each of the arrivals.
+//!
 //! `idle` takes a fresh server each time, which has served one connection before. Memory of the
 //! kernel (socket buffers) is not counted.
 #![forbid(unsafe_code)]
 
 mod case;
 mod connection;
+mod fanout;
 mod histogram;
 mod idle;
 mod load;
@@ -101,6 +108,7 @@ fn run(options: &Options) -> Result<bool> {
                 let measured = match case {
                     Case::Idle => idle::measure(&commands[i], &cores, options),
                     Case::Echo(echo) => load::measure(&servers[i], &echo, options),
+                    Case::FanOut(fan_out) => fanout::measure(&servers[i], &fan_out, options),
                 };
                 results.add(case, round, i, measured);
             }

@@ -153,7 +153,7 @@ impl Results {
     pub(crate) fn table(&self, case: Case) -> String {
         let mut table = case.describe() + "\n";
         match case {
-            Case::Echo(_) => self.echo_table(case, &mut table),
+            Case::Echo(_) | Case::FanOut(_) => self.echo_table(case, &mut table),
             Case::Idle => self.idle_table(case, &mut table),
         }
         table
