@@ -143,7 +143,9 @@ mod tests {
         let mut left: Vec<usize> = (0..all.len()).collect();
         let mut state = 1_usize;
         while !left.is_empty() {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             let one = left.remove((state >> 33) % left.len());
             members.remove(&Arc::downgrade(&all[one]));
             assert_eq!(members.len, left.len());

@@ -160,7 +160,8 @@ impl Outbox {
             let (header, used) = kind.header(payload.len());
             last.extend_from_slice(&header[..used]);
             self.len += used + payload.len();
-            self.more.push_back(Piece::Own(kind.masked(payload).into_owned()));
+            self.more
+                .push_back(Piece::Own(kind.masked(payload).into_owned()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::outbox::SharedFrame;
+use crate::proto::{FrameHeader, apply_mask};
 use crate::shared::SharedMessage;
 
 /// What became of a shared message at one connection.
@@ -25,25 +26,31 @@ impl Connection {
         if !output.closing.may_send_data() {
             return Shared::Closed;
         }
-        let mut dropped = 0;
-        match &mut output.deflater {
-            None => dropped = self.put_shared(output, message.plain(), keep),
+        let frame = match &mut output.deflater {
+            None => Some(message.plain()),
             Some(deflater) => match deflater.setting() {
-                Some(setting) => {
-                    let frame = message.compressed(setting, deflater);
-                    dropped = self.put_shared(output, frame, keep);
-                }
-                // What is compressed in view of an earlier message can't be read without it: so it
-                // can't be dropped, nor left waiting where only a few may.
-                None if keep != usize::MAX && !output.outbox.is_empty() => {
-                    dropped = self.put_shared(output, message.plain(), keep);
-                }
+                Some(setting) => Some(message.compressed(setting, deflater)),
+                // What is compressed in view of earlier messages can't be read without them: it
+                // can't be dropped, and so must not wait where only a few may.
+                None if keep != usize::MAX && !output.outbox.is_empty() => Some(message.plain()),
+                None => None,
+            },
+        };
+        let dropped = match frame {
+            Some(frame) if self.role == Role::Server => self.put_shared(output, frame, keep),
+            Some(frame) => match self.masked(frame) {
+                Some(frame) => self.put_shared(output, &frame, keep),
                 None => {
-                    let payload = Cow::Borrowed(message.payload());
-                    self.put_compressed(output, message.opcode(), payload);
+                    self.cut_locked(output, Disconnect::TransportError);
+                    0
                 }
             },
-        }
+            None => {
+                let payload = Cow::Borrowed(message.payload());
+                self.put_compressed(output, message.opcode(), payload);
+                0
+            }
+        };
         if output.cut {
             Shared::Closed
         } else if dropped > 0 {
@@ -53,6 +60,25 @@ impl Connection {
         } else {
             Shared::Sent
         }
+    }
+
+    /// A client's own edition of the frame: it has a key of its own (RFC 6455, 5.3).
+    fn masked(&self, frame: &SharedFrame) -> Option<SharedFrame> {
+        let (mut header, used) = FrameHeader::parse(&frame.bytes).ok()??;
+        let mut kind = Kind::from(header.opcode);
+        header.mask = self.mask(&mut kind).then_some(kind.mask)?;
+        let payload = &frame.bytes[used..];
+        let (head, used) = header.encode();
+        let mut bytes = Vec::with_capacity(used + payload.len());
+        bytes.extend_from_slice(&head[..used]);
+        bytes.extend_from_slice(payload);
+        if let Some(key) = header.mask {
+            apply_mask(&mut bytes[used..], key, 0);
+        }
+        Some(SharedFrame {
+            bytes: bytes.into(),
+            volatile: frame.volatile,
+        })
     }
 
     /// As [`put`](Self::put); how many older frames were dropped for it.
@@ -121,7 +147,9 @@ impl Connection {
             let drain = {
                 let output = lock(&self.output);
                 match &output.drain {
-                    Some(drain) if output.outbox.len() > self.config.high_water => Arc::clone(drain),
+                    Some(drain) if output.outbox.len() > self.config.high_water => {
+                        Arc::clone(drain)
+                    }
                     _ => return true,
                 }
             };

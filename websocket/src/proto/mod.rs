@@ -48,9 +48,9 @@ pub use close::{CloseCode, CloseFrame, MAX_CLOSE_REASON, parse_close_payload};
 pub use closing::{CloseHandshake, CloseState, Disconnect};
 pub use config::{DEFAULT_MAX_MESSAGE_SIZE, Limits};
 pub use decoder::{DIRECT_READ_MIN, Decoder, Delivery, Event, Part, PayloadSink, Role};
-pub use deflate::{Deflate, DeflateParams, Deflater, Inflater};
 #[cfg(feature = "io")]
 pub(crate) use deflate::Setting as DeflateSetting;
+pub use deflate::{Deflate, DeflateParams, Deflater, Inflater};
 pub use encoder::{
     close, compressed_frame_header, encode_compressed_frame, encode_frame, frame_header, ping, pong,
 };
