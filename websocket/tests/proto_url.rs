@@ -72,6 +72,8 @@ fn what_is_no_websockets_url_is_refused_with_the_cause() {
         ("ws://h\u{f6}st/", "Punycode"),
         ("ws://host/\u{f6}", "percent-encoded"),
         ("ws://[::1/", "not well-formed"),
+        ("ws://[::@]c/", "brackets"),
+        ("ws://[::1]@h/", "brackets"),
     ] {
         let error = Url::parse(url).expect_err(url).to_string();
         assert!(

@@ -69,6 +69,10 @@ impl Url {
         if host.is_empty() {
             return Err(error("it names no host"));
         }
+        // `http` lets them pass anywhere (RFC 3986, 3.2.2).
+        if host.contains(['[', ']']) || user.is_some_and(|user| user.contains(['[', ']'])) {
+            return Err(error("brackets belong around an IPv6 address only"));
+        }
         // What is behind the host, by which a port that is no number is told from none.
         let explicit = address[bracketed.len()..].strip_prefix(':');
         let default = if secure { 443 } else { 80 };
