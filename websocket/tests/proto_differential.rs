@@ -1,4 +1,5 @@
-//! A stranger's implementation has the last word: the decoder against tungstenite.
+//! A stranger's implementation has the last word: tungstenite reads what we read, on either side,
+//! and each reads what the other writes.
 
 mod proto_support;
 #[path = "proto_support/stream.rs"]
@@ -6,10 +7,12 @@ mod stream;
 
 use std::io::{Cursor, Read, Write};
 
-use greenwood_websocket::proto::{CloseCode, CloseFrame, Event, Message, ProtocolError};
+use greenwood_websocket::proto::{
+    CloseCode, CloseFrame, Event, Message, ProtocolError, Role, encode_frame,
+};
 use proptest::prelude::*;
 use proto_support::*;
-use stream::damaged;
+use stream::{Act, CLIENT, Control, Payload, SERVER, Sender, acts, damaged};
 use tungstenite::protocol::WebSocketConfig;
 
 /// How tungstenite got on.
@@ -21,6 +24,14 @@ enum End {
     Closed,
     /// It refused the stream.
     Refused,
+}
+
+/// tungstenite's role where ours is this.
+fn other(role: Role) -> tungstenite::protocol::Role {
+    match role {
+        Role::Client => tungstenite::protocol::Role::Server,
+        Role::Server => tungstenite::protocol::Role::Client,
+    }
 }
 
 /// Reads from the wire and forgets what is written.
@@ -42,12 +53,13 @@ impl Write for Peer {
     }
 }
 
-fn stranger(wire: &[u8]) -> (Vec<Event>, End) {
+/// What tungstenite makes of a stream of this sender.
+fn stranger(sender: Sender, wire: &[u8]) -> (Vec<Event>, End) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(1 << 20))
         .max_frame_size(Some(1 << 20));
     let peer = Peer(Cursor::new(wire.to_vec()));
-    let role = tungstenite::protocol::Role::Server;
+    let role = other(sender.role);
     let mut socket = tungstenite::WebSocket::from_raw_socket(peer, role, Some(config));
     let mut events = Vec::new();
     loop {
@@ -81,9 +93,9 @@ fn is_close_refusal(event: &Event) -> bool {
         )))
 }
 
-fn compare(wire: &[u8]) -> Result<(), TestCaseError> {
-    let (events, error) = run_whole(server(), wire);
-    let (mut theirs, end) = stranger(wire);
+fn compare(sender: Sender, wire: &[u8]) -> Result<(), TestCaseError> {
+    let (events, error) = run_whole(sender.receiver(), wire);
+    let (mut theirs, end) = stranger(sender, wire);
     match error {
         // Differences by intent, each at the end of the stream.
         // RFC 6455, 5.2: the shortest form of a length is a MUST. tungstenite reads on.
@@ -118,13 +130,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn stranger_sees_the_same_in_a_stream(wire in damaged()) {
-        compare(&wire)?;
+    fn stranger_sees_the_same_in_a_stream_of_a_client(wire in damaged(CLIENT)) {
+        compare(CLIENT, &wire)?;
+    }
+
+    #[test]
+    fn stranger_sees_the_same_in_a_stream_of_a_server(wire in damaged(SERVER)) {
+        compare(SERVER, &wire)?;
     }
 
     #[test]
     fn stranger_sees_the_same_in_noise(wire in prop::collection::vec(any::<u8>(), 0..40)) {
-        compare(&wire)?;
+        compare(CLIENT, &wire)?;
+        compare(SERVER, &wire)?;
     }
 
     #[test]
@@ -135,7 +153,35 @@ proptest! {
         let (first, rest) = bytes.split_at(cut.index(bytes.len()));
         let whole = frame(FIN, OpCode::Text, &bytes);
         let first = frame(MORE, OpCode::Text, first);
-        compare(&[whole, first, frame(FIN, OpCode::Continuation, rest)].concat())?;
+        compare(CLIENT, &[whole, first, frame(FIN, OpCode::Continuation, rest)].concat())?;
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_the_stranger_writes_is_read(acts in acts(), sizes in prop::collection::vec(1usize..5_000, 1..5)) {
+        for sender in [CLIENT, SERVER] {
+            let (wire, mut events) = written(sender, &acts);
+            events.push(Event::Close(Some(CloseFrame::new(CloseCode::from(4000), "bye"))));
+            prop_assert_eq!(&run_whole(sender.receiver(), &wire), &(events.clone(), None));
+            prop_assert_eq!(&run_cut(sender.receiver(), &wire, &sizes), &(events, None));
+        }
+    }
+
+    #[test]
+    fn stranger_reads_what_is_written(acts in acts()) {
+        for sender in [CLIENT, SERVER] {
+            let mask = (sender.role == Role::Client).then_some(KEY);
+            let (mut wire, mut events) = (Vec::new(), Vec::new());
+            for act in &acts {
+                let (opcode, payload, event) = whole(act);
+                encode_frame(&mut wire, FIN, opcode, &payload, mask);
+                events.push(event);
+            }
+            encode_frame(&mut wire, FIN, OpCode::Close, b"", mask);
+            events.push(Event::Close(None));
+            prop_assert_eq!(stranger(sender, &wire), (events, End::Closed));
+        }
     }
 }
 
@@ -144,6 +190,7 @@ fn stranger_refuses_what_is_refused_here() {
     let refused = [
         raw_frame(FIN, 4, OpCode::Text, b"", Some(KEY)),
         raw_frame(FIN, 0, OpCode::Text, b"", None),
+        announcement(FIN, OpCode::Binary, 1 << 40),
         frame(MORE, OpCode::Ping, b""),
         frame(FIN, OpCode::Ping, &[0; 126]),
         frame(FIN, OpCode::Continuation, b""),
@@ -157,6 +204,56 @@ fn stranger_refuses_what_is_refused_here() {
     ];
     for wire in refused {
         assert!(run_whole(server(), &wire).1.is_some(), "{wire:x?}");
-        assert_eq!(stranger(&wire).1, End::Refused, "{wire:x?}");
+        assert_eq!(stranger(CLIENT, &wire).1, End::Refused, "{wire:x?}");
     }
+    let masked = frame(FIN, OpCode::Text, b"");
+    assert!(run_whole(SERVER.receiver(), &masked).1.is_some());
+    assert_eq!(stranger(SERVER, &masked).1, End::Refused);
+}
+
+/// What an act means, in one frame.
+fn whole(act: &Act) -> (OpCode, Vec<u8>, Event) {
+    match act {
+        Act::Message { payload, .. } => match payload {
+            Payload::Text(string) => (OpCode::Text, string.clone().into_bytes(), text(string)),
+            Payload::Binary(bytes) => (OpCode::Binary, bytes.clone(), binary(bytes)),
+        },
+        Act::Control(Control::Ping(payload)) => {
+            (OpCode::Ping, payload.clone(), Event::Ping(payload.clone()))
+        }
+        Act::Control(Control::Pong(payload)) => {
+            (OpCode::Pong, payload.clone(), Event::Pong(payload.clone()))
+        }
+    }
+}
+
+/// The acts and a close frame as tungstenite writes them in the sender's place.
+fn written(sender: Sender, acts: &[Act]) -> (Vec<u8>, Vec<Event>) {
+    let role = match sender.role {
+        Role::Client => tungstenite::protocol::Role::Client,
+        Role::Server => tungstenite::protocol::Role::Server,
+    };
+    let mut socket = tungstenite::WebSocket::from_raw_socket(Cursor::new(Vec::new()), role, None);
+    let mut events = Vec::new();
+    for act in acts {
+        let (opcode, payload, event) = whole(act);
+        socket
+            .send(match opcode {
+                OpCode::Text => {
+                    tungstenite::Message::text(String::from_utf8(payload).expect("text"))
+                }
+                OpCode::Binary => tungstenite::Message::binary(payload),
+                OpCode::Ping => tungstenite::Message::Ping(payload.into()),
+                _ => tungstenite::Message::Pong(payload.into()),
+            })
+            .unwrap();
+        events.push(event);
+    }
+    let bye = tungstenite::protocol::CloseFrame {
+        code: 4000.into(),
+        reason: "bye".into(),
+    };
+    socket.close(Some(bye)).unwrap();
+    socket.flush().unwrap();
+    (std::mem::take(socket.get_mut()).into_inner(), events)
 }

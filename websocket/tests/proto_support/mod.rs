@@ -127,6 +127,39 @@ pub(crate) fn run_cut(mut decoder: Decoder, wire: &[u8], sizes: &[usize]) -> Out
     outcome
 }
 
+/// As `run_cut`, but by the short way for whole messages wherever it leads somewhere.
+pub(crate) fn run_short(mut decoder: Decoder, wire: &[u8], sizes: &[usize]) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut rest = wire;
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, after) = rest.split_at(rest.len().min((*size).max(1)));
+        let (mut piece, mut at) = (piece.to_vec(), 0);
+        loop {
+            if let Some((used, message)) = decoder.decode_message(&mut piece[at..]) {
+                at += used;
+                outcome.0.push(Event::Message(message));
+                continue;
+            }
+            match decoder.decode(&mut piece[at..]) {
+                (used, Ok(Some(event))) => {
+                    at += used;
+                    outcome.0.push(event);
+                }
+                (_, Ok(None)) => break,
+                (_, Err(error)) => {
+                    outcome.1 = Some(error);
+                    break;
+                }
+            }
+        }
+        rest = after;
+    }
+    outcome
+}
+
 /// As `run_cut`, but through the payload sink whenever there is one. Also says how many bytes went
 /// so.
 pub(crate) fn run_sink(mut decoder: Decoder, wire: &[u8], sizes: &[usize]) -> (Outcome, usize) {
