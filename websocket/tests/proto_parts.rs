@@ -5,20 +5,27 @@ mod proto_support;
 mod stream;
 
 use greenwood_websocket::proto::{
-    Decoder, Deflate, DeflateParams, Delivery, Event, Extension, Limits, Message, Part,
-    ProtocolError, Role,
+    Decoder, Deflate, DeflateParams, Event, Extension, Limits, Message, Part, ProtocolError, Role,
+    Unit,
 };
 use proptest::prelude::*;
 use proto_support::*;
-use stream::{acts, damaged};
+use stream::{Sender, acts, damaged, senders};
 
-fn by(delivery: Delivery) -> Decoder {
-    limited(delivery, Limits::default())
+/// What receives from `sender`, in this unit.
+fn of(sender: Sender, unit: Unit) -> Decoder {
+    let mut decoder = sender.receiver();
+    decoder.deliver(unit).unwrap();
+    decoder
 }
 
-fn limited(delivery: Delivery, limits: Limits) -> Decoder {
+fn by(unit: Unit) -> Decoder {
+    limited(unit, Limits::default())
+}
+
+fn limited(unit: Unit, limits: Limits) -> Decoder {
     let mut decoder = Decoder::new(Role::Server, limits);
-    decoder.deliver(delivery).unwrap();
+    decoder.deliver(unit).unwrap();
     decoder
 }
 
@@ -69,51 +76,51 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
 
 proptest! {
     #[test]
-    fn chunks_are_what_was_sent(acts in acts(), sizes in sizes()) {
-        let (mut wire, mut events) = (Vec::new(), Vec::new());
-        for act in &acts {
-            act.play(&mut wire, &mut events);
-        }
-        let (parts, error) = run_cut(by(Delivery::Chunks), &wire, &sizes);
+    fn chunks_are_what_was_sent(sender in senders(), acts in acts(), sizes in sizes()) {
+        let stream = sender.play(&acts);
+        let (parts, error) = run_cut(of(sender, Unit::Chunks), &stream.wire, &sizes);
         prop_assert_eq!(error, None);
         for event in &parts {
             if let Event::Part(part) = event {
-                prop_assert!(part.payload.len() <= 48 << 10, "{}", part.payload.len());
+                prop_assert!(part.payload.len() <= 96 << 10, "{}", part.payload.len());
             }
         }
-        prop_assert_eq!(sorted(joined(parts)), sorted(events));
+        prop_assert_eq!(sorted(joined(parts)), sorted(stream.events));
     }
 
     #[test]
-    fn frames_are_what_was_sent_however_they_are_cut(wire in damaged(), sizes in sizes()) {
-        let whole = run_whole(by(Delivery::Frames), &wire);
-        prop_assert_eq!(&run_bytewise(by(Delivery::Frames), &wire), &whole);
-        prop_assert_eq!(&run_cut(by(Delivery::Frames), &wire, &sizes), &whole);
+    fn frames_are_what_was_sent_however_they_are_cut(
+        (sender, wire) in senders().prop_flat_map(|sender| (Just(sender), damaged(sender))),
+        sizes in sizes(),
+    ) {
+        let frames = || of(sender, Unit::Frames);
+        let whole = run_whole(frames(), &wire);
+        prop_assert_eq!(&run_bytewise(frames(), &wire), &whole);
+        prop_assert_eq!(&run_cut(frames(), &wire, &sizes), &whole);
         // The same as messages, with the same errors.
-        let messages = run_whole(server(), &wire);
+        let messages = run_whole(sender.receiver(), &wire);
         prop_assert_eq!(whole.1, messages.1);
         prop_assert_eq!(sorted(joined(whole.0)), sorted(messages.0));
     }
 
     #[test]
-    fn delivery_may_change_at_any_time(
+    fn the_unit_may_change_at_any_time(
+        sender in senders(),
         acts in acts(),
         sizes in sizes(),
         changes in prop::collection::vec(0usize..3, 1..20),
     ) {
-        let (mut wire, mut events) = (Vec::new(), Vec::new());
-        for act in &acts {
-            act.play(&mut wire, &mut events);
-        }
-        let mut decoder = server();
+        let stream = sender.play(&acts);
+        let events = stream.events;
+        let mut decoder = sender.receiver();
         let mut outcome = Outcome::default();
-        let mut rest = &wire[..];
+        let mut rest = &stream.wire[..];
         for (size, change) in sizes.iter().cycle().zip(changes.iter().cycle()) {
             if rest.is_empty() {
                 break;
             }
-            let deliveries = [Delivery::Messages, Delivery::Chunks, Delivery::Frames];
-            decoder.deliver(deliveries[*change]).unwrap();
+            let units = [Unit::Messages, Unit::Chunks, Unit::Frames];
+            decoder.deliver(units[*change]).unwrap();
             let (piece, after) = rest.split_at(rest.len().min(*size));
             feed(&mut decoder, piece, &mut outcome);
             rest = after;
@@ -136,7 +143,7 @@ fn chunk_comes_with_what_has_arrived() {
     wire.extend(frame(FIN, OpCode::Continuation, b"b"));
     // Without the end of the character, and then the first frame's end and all of the second.
     let cut = 6 + 3;
-    let mut decoder = by(Delivery::Chunks);
+    let mut decoder = by(Unit::Chunks);
     let mut outcome = Outcome::default();
     feed(&mut decoder, &wire[..cut], &mut outcome);
     assert_eq!(outcome.0, [part(OpCode::Text, MORE, "a")]);
@@ -165,14 +172,14 @@ fn frames_keep_their_bounds_and_their_cut_characters() {
         part(OpCode::Continuation, FIN, b"\x82\xac"),
         part(OpCode::Binary, FIN, b""),
     ];
-    let outcome = outcome_of(|| by(Delivery::Frames), &wire.concat());
+    let outcome = outcome_of(|| by(Unit::Frames), &wire.concat());
     assert_eq!(outcome, (expected, None));
 }
 
 #[test]
 fn messages_of_any_length_come_in_chunks() {
     let limits = Limits::default().max_message_size(10).max_frame_size(10);
-    let mut decoder = limited(Delivery::Chunks, limits);
+    let mut decoder = limited(Unit::Chunks, limits);
     let mut head = announcement(FIN, OpCode::Binary, 1 << 40);
     let mut outcome = Outcome::default();
     feed(&mut decoder, &head, &mut outcome);
@@ -187,7 +194,7 @@ fn messages_of_any_length_come_in_chunks() {
     assert_eq!(outcome.0.iter().map(len).sum::<usize>(), 10_000_000);
     // The limits hold for frames.
     head = announcement(FIN, OpCode::Binary, 11);
-    let (_, error) = run_whole(limited(Delivery::Frames, limits), &head);
+    let (_, error) = run_whole(limited(Unit::Frames, limits), &head);
     assert_eq!(
         error,
         Some(ProtocolError::FrameTooLarge { len: 11, max: 10 })
@@ -197,13 +204,13 @@ fn messages_of_any_length_come_in_chunks() {
         .into_iter()
         .chain(frame(MORE, OpCode::Continuation, &[0; 10]).repeat(5))
         .collect();
-    assert_eq!(run_whole(limited(Delivery::Frames, limits), &many).1, None);
+    assert_eq!(run_whole(limited(Unit::Frames, limits), &many).1, None);
 }
 
 #[test]
 fn a_message_that_may_be_too_long_is_judged_when_it_is_wanted_whole() {
     let limits = Limits::default().max_message_size(10).max_frame_size(10);
-    let mut decoder = limited(Delivery::Chunks, limits);
+    let mut decoder = limited(Unit::Chunks, limits);
     let mut outcome = Outcome::default();
     feed(
         &mut decoder,
@@ -211,7 +218,7 @@ fn a_message_that_may_be_too_long_is_judged_when_it_is_wanted_whole() {
         &mut outcome,
     );
     let error = ProtocolError::MessageTooLarge { len: 11, max: 10 };
-    assert_eq!(decoder.deliver(Delivery::Messages), Err(error));
+    assert_eq!(decoder.deliver(Unit::Messages), Err(error));
     feed(&mut decoder, &[0], &mut outcome);
     assert_eq!(outcome, (vec![], Some(error)));
 }
@@ -225,16 +232,16 @@ fn the_rest_of_a_message_is_dropped_where_whole_ones_are_wanted() {
         frame(FIN, OpCode::Text, b"next"),
     ]
     .concat();
-    let mut decoder = by(Delivery::Chunks);
+    let mut decoder = by(Unit::Chunks);
     let mut outcome = Outcome::default();
     feed(&mut decoder, &wire[..50], &mut outcome);
     assert!(matches!(&outcome.0[..], [Event::Part(_)]));
-    decoder.deliver(Delivery::Messages).unwrap();
+    decoder.deliver(Unit::Messages).unwrap();
     feed(&mut decoder, &wire[50..], &mut outcome);
     assert_eq!(outcome.0[1..], [Event::Ping(b"!".to_vec()), text("next")]);
     assert!(decoder.is_idle());
     // The same where the next one is wanted in chunks, too.
-    let mut decoder = by(Delivery::Chunks);
+    let mut decoder = by(Unit::Chunks);
     let mut outcome = Outcome::default();
     feed(&mut decoder, &wire[..50], &mut outcome);
     decoder.skip_rest();
@@ -250,7 +257,7 @@ fn what_is_dropped_is_still_judged() {
         frame(FIN, OpCode::Continuation, b"\xff"),
     ]
     .concat();
-    let mut decoder = by(Delivery::Chunks);
+    let mut decoder = by(Unit::Chunks);
     let mut outcome = Outcome::default();
     feed(&mut decoder, &wire[..9], &mut outcome);
     decoder.skip_rest();
@@ -259,8 +266,8 @@ fn what_is_dropped_is_still_judged() {
         outcome.1,
         Some(ProtocolError::InvalidText { valid_up_to: 3 })
     );
-    for delivery in [Delivery::Chunks, Delivery::Frames] {
-        let (_, error) = run_bytewise(by(delivery), &frame(FIN, OpCode::Text, b"ab\xe2"));
+    for unit in [Unit::Chunks, Unit::Frames] {
+        let (_, error) = run_bytewise(by(unit), &frame(FIN, OpCode::Text, b"ab\xe2"));
         assert_eq!(error, Some(ProtocolError::InvalidText { valid_up_to: 2 }));
     }
 }
@@ -268,15 +275,15 @@ fn what_is_dropped_is_still_judged() {
 #[test]
 fn a_kept_part_of_a_message_comes_with_the_next() {
     let wire = frame(FIN, OpCode::Text, "ab\u{20ac}cd".as_bytes());
-    for (delivery, first) in [
-        (Delivery::Chunks, "ab\u{20ac}c"),
-        (Delivery::Frames, "ab\u{20ac}cd"),
+    for (unit, first) in [
+        (Unit::Chunks, "ab\u{20ac}c"),
+        (Unit::Frames, "ab\u{20ac}cd"),
     ] {
         let mut decoder = server();
         let mut outcome = Outcome::default();
         // Up to the middle of a character.
         feed(&mut decoder, &wire[..6 + 4], &mut outcome);
-        decoder.deliver(delivery).unwrap();
+        decoder.deliver(unit).unwrap();
         feed(&mut decoder, &wire[10..12], &mut outcome);
         feed(&mut decoder, &wire[12..], &mut outcome);
         let Some(Event::Part(part)) = outcome.0.first() else {
@@ -315,8 +322,8 @@ fn compressed(opcode: OpCode, payload: &[u8], size: usize) -> Vec<u8> {
     frames.collect()
 }
 
-fn inflating(delivery: Delivery, limits: Limits) -> Decoder {
-    limited(delivery, limits).with_deflate(deflate().inflater(Role::Server))
+fn inflating(unit: Unit, limits: Limits) -> Decoder {
+    limited(unit, limits).with_deflate(deflate().inflater(Role::Server))
 }
 
 #[test]
@@ -324,14 +331,14 @@ fn compressed_messages_come_in_parts_too() {
     let payload = "a\u{20ac}\u{1f600}, b\u{fc}, ".repeat(20_000);
     for size in [7, 1000, 1 << 20] {
         let wire = compressed(OpCode::Text, payload.as_bytes(), size);
-        for delivery in [Delivery::Chunks, Delivery::Frames] {
+        for unit in [Unit::Chunks, Unit::Frames] {
             for sizes in [[1, 2], [3000, 100_000]] {
-                let decoder = inflating(delivery, Limits::default());
+                let decoder = inflating(unit, Limits::default());
                 let (parts, error) = run_cut(decoder, &wire, &sizes);
                 assert_eq!(error, None);
                 assert!(
                     joined(parts) == [text(&payload)],
-                    "{size} {delivery:?} {sizes:?}"
+                    "{size} {unit:?} {sizes:?}"
                 );
             }
         }
@@ -342,7 +349,7 @@ fn compressed_messages_come_in_parts_too() {
 fn a_bomb_is_given_in_small_chunks_and_refused_as_a_frame() {
     let wire = compressed(OpCode::Binary, &vec![0; 50 << 20], 1 << 20);
     assert!(wire.len() < 100_000, "{}", wire.len());
-    let (parts, error) = run_whole(inflating(Delivery::Chunks, Limits::default()), &wire);
+    let (parts, error) = run_whole(inflating(Unit::Chunks, Limits::default()), &wire);
     assert_eq!(error, None);
     let mut whole = 0;
     for event in parts {
@@ -353,16 +360,16 @@ fn a_bomb_is_given_in_small_chunks_and_refused_as_a_frame() {
         whole += part.payload.len();
     }
     assert_eq!(whole, 50 << 20);
-    let (_, error) = run_whole(inflating(Delivery::Frames, Limits::default()), &wire);
+    let (_, error) = run_whole(inflating(Unit::Frames, Limits::default()), &wire);
     assert!(
         matches!(error, Some(ProtocolError::MessageTooLarge { .. })),
         "{error:?}"
     );
     // Dropped, it takes no memory at all.
-    let mut decoder = inflating(Delivery::Chunks, Limits::default());
+    let mut decoder = inflating(Unit::Chunks, Limits::default());
     let mut outcome = Outcome::default();
     feed(&mut decoder, &wire[..100], &mut outcome);
-    decoder.deliver(Delivery::Messages).unwrap();
+    decoder.deliver(Unit::Messages).unwrap();
     outcome.0.clear();
     feed(&mut decoder, &wire[100..], &mut outcome);
     feed(

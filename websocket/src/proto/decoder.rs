@@ -12,7 +12,7 @@ use super::{
     apply_mask, parse_close_payload,
 };
 
-pub use parts::{Delivery, Part};
+pub use parts::{Part, Unit};
 
 /// From how many missing bytes on [`Decoder::payload_sink`] is worth a read of its own: 16 KiB.
 /// Below, the copy out of a shared read buffer is cheaper than the extra system call.
@@ -77,7 +77,7 @@ pub struct Decoder {
     inflater: Option<Box<Inflater>>,
     /// The message under assembly is compressed.
     inflating: bool,
-    delivery: Delivery,
+    unit: Unit,
     /// A part of the message under way has been given as such.
     begun: bool,
     /// The rest of it is dropped.
@@ -120,7 +120,7 @@ impl Decoder {
             control: Vec::new(),
             inflater: None,
             inflating: false,
-            delivery: Delivery::Messages,
+            unit: Unit::Messages,
             begun: false,
             skipping: false,
         }
@@ -326,7 +326,7 @@ impl Decoder {
                     let len = header.payload_len as usize;
                     if header.fin
                         && header.opcode != OpCode::Continuation
-                        && (self.delivery == Delivery::Messages || header.opcode.is_control())
+                        && (self.unit == Unit::Messages || header.opcode.is_control())
                         && let Some(payload) = input[*at..].get_mut(..len)
                     {
                         *at += len;
@@ -503,8 +503,8 @@ impl Decoder {
 
     fn begin_frame(&mut self, header: &FrameHeader, len: usize) {
         if is_first(header.opcode) {
-            self.assembly = match self.delivery {
-                Delivery::Frames => Assembly::begin(header.opcode).into_raw(),
+            self.assembly = match self.unit {
+                Unit::Frames => Assembly::begin(header.opcode).into_raw(),
                 _ => Assembly::begin(header.opcode),
             };
             self.inflating = header.rsv != 0;

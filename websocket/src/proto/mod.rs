@@ -47,7 +47,7 @@ pub use client::{
 pub use close::{CloseCode, CloseFrame, MAX_CLOSE_REASON, parse_close_payload};
 pub use closing::{CloseHandshake, CloseState, Disconnect};
 pub use config::{DEFAULT_MAX_MESSAGE_SIZE, Limits};
-pub use decoder::{DIRECT_READ_MIN, Decoder, Delivery, Event, Part, PayloadSink, Role};
+pub use decoder::{DIRECT_READ_MIN, Decoder, Event, Part, PayloadSink, Role, Unit};
 #[cfg(feature = "io")]
 pub(crate) use deflate::Setting as DeflateSetting;
 pub use deflate::{Deflate, DeflateParams, Deflater, Inflater};

@@ -4,7 +4,7 @@ use super::*;
 
 /// How a [`Decoder`] gives messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Delivery {
+pub enum Unit {
     /// Whole, as [`Event::Message`].
     #[default]
     Messages,
@@ -43,17 +43,17 @@ impl Decoder {
     ///
     /// When a message whose parts might have been of any length is asked for as a whole, and is too
     /// long.
-    pub fn deliver(&mut self, delivery: Delivery) -> Result<(), ProtocolError> {
-        if self.delivery == delivery {
+    pub fn deliver(&mut self, unit: Unit) -> Result<(), ProtocolError> {
+        if self.unit == unit {
             return Ok(());
         }
-        self.delivery = delivery;
+        self.unit = unit;
         let assembly = std::mem::take(&mut self.assembly);
-        self.assembly = match delivery {
-            Delivery::Frames => assembly.into_raw(),
-            Delivery::Messages | Delivery::Chunks => assembly.into_message(),
+        self.assembly = match unit {
+            Unit::Frames => assembly.into_raw(),
+            Unit::Messages | Unit::Chunks => assembly.into_message(),
         };
-        if delivery == Delivery::Messages {
+        if unit == Unit::Messages {
             self.skip_rest();
             if !self.skipping && !self.assembly.is_none() {
                 self.check_length().map_err(|error| self.fail(error))?;
@@ -63,8 +63,8 @@ impl Decoder {
     }
 
     /// How messages are given.
-    pub fn delivery(&self) -> Delivery {
-        self.delivery
+    pub fn unit(&self) -> Unit {
+        self.unit
     }
 
     /// Has the rest of a message dropped of which a part was given.
@@ -91,13 +91,13 @@ impl Decoder {
     /// Whether the message under way is given in parts, or dropped.
     #[inline]
     pub(super) fn in_parts(&self) -> bool {
-        self.delivery != Delivery::Messages || self.skipping
+        self.unit != Unit::Messages || self.skipping
     }
 
     /// Which limit the parts of a message have; none if they are given as they come.
     pub(super) fn part_limit(&self) -> Option<usize> {
-        match self.delivery {
-            Delivery::Frames if !self.skipping => Some(self.limits.max_frame_size),
+        match self.unit {
+            Unit::Frames if !self.skipping => Some(self.limits.max_frame_size),
             _ => None,
         }
     }
@@ -126,7 +126,7 @@ impl Decoder {
             let is_full = self.assembly.len() >= CHUNK;
             if self.skipping {
                 self.assembly.take_part();
-            } else if self.delivery == Delivery::Chunks && (is_full || used == input.len()) {
+            } else if self.unit == Unit::Chunks && (is_full || used == input.len()) {
                 return Ok((used, self.part(false)));
             }
             if used == input.len() {
@@ -139,12 +139,12 @@ impl Decoder {
     fn finish_part(&mut self) -> Result<Option<Event>, ProtocolError> {
         self.stage = Stage::Header;
         if !self.frame.fin {
-            return Ok(match (self.skipping, self.delivery) {
+            return Ok(match (self.skipping, self.unit) {
                 (true, _) => {
                     self.assembly.take_part();
                     None
                 }
-                (false, Delivery::Frames) => Some(self.give(false)),
+                (false, Unit::Frames) => Some(self.give(false)),
                 (false, _) => self.part(false),
             });
         }
