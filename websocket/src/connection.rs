@@ -5,6 +5,8 @@
 
 mod ending;
 mod fanout;
+mod fragments;
+mod intake;
 mod watch;
 
 use std::borrow::Cow;
@@ -24,12 +26,14 @@ use crate::error::WebSocketError;
 use crate::outbox::{Kind, Outbox};
 use crate::proto::{
     CloseCode, CloseHandshake, CloseState, Decoder, DeflateParams, Deflater, Disconnect,
-    EncodeError, Event, MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, ProtocolError, Role,
+    EncodeError, Event, MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, Part, ProtocolError, Role,
+    Unit,
 };
 use crate::random;
 use crate::scratch;
 
 pub(crate) use fanout::Shared;
+use fragments::Unfinished;
 use watch::Watch;
 
 type Result<T> = std::result::Result<T, WebSocketError>;
@@ -70,6 +74,8 @@ struct Output {
     outbox: Outbox,
     /// If permessage-deflate was agreed on.
     deflater: Option<Box<Deflater>>,
+    /// The message that is being sent in fragments, if one is.
+    unfinished: Option<Box<Unfinished>>,
     /// The greenlet before whose next switch what was held back leaves; 0 for none.
     hooked: u64,
     /// Set when there is room again; there while a greenlet writes what waits.
@@ -131,6 +137,7 @@ impl Connection {
                 closing: CloseHandshake::new(),
                 outbox: Outbox::default(),
                 deflater,
+                unfinished: None,
                 hooked: 0,
                 drain: None,
                 turn: None,
@@ -167,8 +174,16 @@ impl Connection {
                 return Ok(Some(message));
             }
         }
+        match self.await_event(Wanted::Unit(Unit::Messages))? {
+            Some(Event::Message(message)) => Ok(Some(message)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The next of what is wanted; none when the connection was closed by a handshake.
+    fn await_event(self: &Arc<Self>, wanted: Wanted) -> Result<Option<Event>> {
         loop {
-            match self.receive_until(None) {
+            match self.receive_until(None, wanted) {
                 // Somebody closes, and reads for the peer's close frame: then there is nothing to
                 // come but the end.
                 Err(Ended::Busy(CLOSER)) => {
@@ -183,21 +198,27 @@ impl Connection {
                     )));
                 }
                 Err(Ended::Error(error)) => return Err(error),
-                Ok(message) => return Ok(message),
+                Ok(event) => return Ok(event),
             }
         }
     }
 
-    /// The next message, for `receive` or, if there is a deadline, for `close`.
+    /// The next of what is wanted, for those who receive or, if there is a deadline, for `close`.
     fn receive_until(
         self: &Arc<Self>,
         deadline: Option<Instant>,
-    ) -> std::result::Result<Option<Message>, Ended> {
+        wanted: Wanted,
+    ) -> std::result::Result<Option<Event>, Ended> {
         loop {
-            match self.next_event(deadline) {
-                Ok(Some(Event::Message(message))) => {
+            match self.next_event(deadline, wanted) {
+                Ok(Some(event @ (Event::Message(_) | Event::Part(_)))) => {
                     self.active.store(true, Ordering::Relaxed);
-                    return Ok(Some(message));
+                    return Ok(Some(event));
+                }
+                Ok(Some(event)) if matches!(wanted, Wanted::Frames) => {
+                    if self.is_for_caller(&event)? {
+                        return Ok(Some(event));
+                    }
                 }
                 Ok(Some(event)) => self.answer(event)?,
                 Ok(None) => return Ok(self.end()?),
@@ -212,6 +233,7 @@ impl Connection {
                     // written, by the finish at the latest.
                     let mut output = lock(&self.output);
                     output.closing.on_transport_end(Disconnect::TransportEnd);
+                    output.release_senders();
                     drop(output);
                     return Ok(self.end()?);
                 }
@@ -228,7 +250,7 @@ impl Connection {
     }
 
     /// What `receive` says when there is nothing more to come.
-    fn end(&self) -> Result<Option<Message>> {
+    fn end<T>(&self) -> Result<Option<T>> {
         match self.disconnect() {
             Some(disconnect) if disconnect.is_clean() => Ok(None),
             Some(disconnect) => Err(WebSocketError::Disconnected(disconnect)),
@@ -240,10 +262,12 @@ impl Connection {
     fn next_event(
         self: &Arc<Self>,
         deadline: Option<Instant>,
+        wanted: Wanted,
     ) -> std::result::Result<Option<Event>, Fault> {
         loop {
             {
                 let mut input = lock(&self.input);
+                input.prepare(wanted)?;
                 if let Some(event) = input.next_of_rest() {
                     self.note_batch(&input);
                     return match event {
@@ -264,7 +288,7 @@ impl Connection {
                 let _receiving = receiving.map_err(Fault::Busy)?;
                 self.wait_readable(deadline)?;
             }
-            match self.read()? {
+            match self.read(wanted)? {
                 Some(event) => return Ok(Some(event)),
                 None => continue,
             }
@@ -295,9 +319,10 @@ impl Connection {
     }
 
     /// Reads once, and decodes up to the first event.
-    fn read(self: &Arc<Self>) -> std::result::Result<Option<Event>, Fault> {
+    fn read(self: &Arc<Self>, wanted: Wanted) -> std::result::Result<Option<Event>, Fault> {
         let mut input = lock(&self.input);
         let input = &mut *input;
+        input.prepare(wanted)?;
         if !input.rest.is_empty() {
             // Another has read meanwhile: that comes first.
             return Ok(None);
@@ -314,7 +339,11 @@ impl Connection {
             let Some(n) = read_result(self.stream.try_read(buffer))? else {
                 return Ok(None);
             };
-            let (used, event) = match input.decoder.decode_message(&mut buffer[..n]) {
+            let whole = match wanted {
+                Wanted::Unit(Unit::Messages) => input.decoder.decode_message(&mut buffer[..n]),
+                _ => None,
+            };
+            let (used, event) = match whole {
                 Some((used, message)) => (used, Ok(Some(Event::Message(message)))),
                 None => input.decoder.decode(&mut buffer[..n]),
             };
@@ -354,6 +383,7 @@ impl Connection {
                     self.put(&mut output, OpCode::Close, reply);
                 }
                 self.end_watch(&mut output);
+                output.release_senders();
                 drop(output);
                 self.wake_receiver();
                 Ok(())
@@ -402,11 +432,12 @@ impl Connection {
         scratch::give(packed);
     }
 
-    pub(crate) fn ping(self: &Arc<Self>, payload: &[u8]) -> Result<()> {
+    /// Sends a ping or a pong.
+    pub(crate) fn send_control(self: &Arc<Self>, opcode: OpCode, payload: &[u8]) -> Result<()> {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(EncodeError::ControlTooLong(payload.len()).into());
         }
-        self.send_frame(OpCode::Ping, payload.into())
+        self.send_frame(opcode, payload.into())
     }
 
     fn send_frame(self: &Arc<Self>, opcode: OpCode, payload: Cow<'_, [u8]>) -> Result<()> {
@@ -414,14 +445,24 @@ impl Connection {
         if !output.closing.may_send_data() {
             return Err(WebSocketError::Closed);
         }
-        match opcode.is_control() {
-            true => self.put(&mut output, opcode, payload),
-            false => self.put_message(&mut output, opcode, payload),
+        if opcode.is_control() {
+            self.put(&mut output, opcode, payload);
+        } else {
+            if output.unfinished.is_some() {
+                output = self.await_message_end(output)?;
+            }
+            self.put_message(&mut output, opcode, payload);
         }
+        self.make_room(output)
+    }
+
+    /// Does what is to be done where more waits than should.
+    #[inline]
+    fn make_room(self: &Arc<Self>, output: MutexGuard<'_, Output>) -> Result<()> {
         if output.cut {
             // By this very frame.
             drop(output);
-            return self.end().map(drop);
+            return self.end::<()>().map(drop);
         }
         if output.outbox.len() <= self.config.high_water || output.drain.is_none() {
             return Ok(());
@@ -603,6 +644,17 @@ impl Connection {
 }
 
 impl Input {
+    /// Has messages come as they are wanted.
+    #[inline]
+    fn prepare(&mut self, wanted: Wanted) -> std::result::Result<(), Fault> {
+        let unit = match wanted {
+            Wanted::Unit(unit) => unit,
+            Wanted::Frames => Unit::Frames,
+            Wanted::Anything => return Ok(()),
+        };
+        self.decoder.deliver(unit).map_err(Fault::Protocol)
+    }
+
     /// The short way for a whole message in what has been read already.
     #[inline(always)]
     fn next_message(&mut self) -> Option<Message> {
@@ -650,6 +702,17 @@ impl fmt::Debug for Connection {
             .field("stream", &self.stream)
             .finish_non_exhaustive()
     }
+}
+
+/// What a caller waits for.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// Messages, in this unit; the rest is seen to.
+    Unit(Unit),
+    /// Whatever comes.
+    Frames,
+    /// The end.
+    Anything,
 }
 
 /// Why there is no event.

@@ -19,6 +19,8 @@ mod error;
 #[cfg(feature = "io")]
 mod fanout;
 #[cfg(feature = "io")]
+mod frame;
+#[cfg(feature = "io")]
 mod handler;
 #[cfg(feature = "io")]
 mod members;
@@ -33,6 +35,8 @@ mod shared;
 #[cfg(feature = "io")]
 mod socket;
 #[cfg(feature = "io")]
+mod stream;
+#[cfg(feature = "io")]
 mod topic;
 #[cfg(feature = "io")]
 mod wheel;
@@ -46,9 +50,13 @@ pub use error::WebSocketError;
 #[cfg(feature = "io")]
 pub use fanout::{Delivery, broadcast};
 #[cfg(feature = "io")]
+pub use frame::Frame;
+#[cfg(feature = "io")]
 pub use handler::{WebSocketEnviron, WebSocketHandler};
-pub use proto::{CloseCode, CloseFrame, Deflate, Disconnect, Limits, Message, Outgoing};
+pub use proto::{CloseCode, CloseFrame, Deflate, Disconnect, Limits, Message, OpCode, Outgoing};
 #[cfg(feature = "io")]
 pub use socket::WebSocket;
+#[cfg(feature = "io")]
+pub use stream::{MessageReader, MessageWriter};
 #[cfg(feature = "io")]
 pub use topic::{Subscription, Topic, TopicPolicy};

@@ -28,10 +28,12 @@ const PIECES: usize = 64;
 /// would take as much.
 const SMALL: usize = 64;
 
-/// What a frame is: its opcode, whether its payload is a compressed message, and a client's key.
+/// What a frame is: its opcode, whether it ends its message, whether its payload begins a compressed
+/// message, and a client's key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     pub(crate) opcode: OpCode,
+    pub(crate) fin: bool,
     pub(crate) compressed: bool,
     pub(crate) mask: Option<[u8; 4]>,
 }
@@ -40,6 +42,7 @@ impl From<OpCode> for Kind {
     fn from(opcode: OpCode) -> Kind {
         Kind {
             opcode,
+            fin: true,
             compressed: false,
             mask: None,
         }
@@ -49,8 +52,8 @@ impl From<OpCode> for Kind {
 impl Kind {
     fn header(self, len: usize) -> ([u8; MAX_HEADER], usize) {
         match self.compressed {
-            false => frame_header(true, self.opcode, len, self.mask),
-            true => compressed_frame_header(true, self.opcode, len, self.mask),
+            false => frame_header(self.fin, self.opcode, len, self.mask),
+            true => compressed_frame_header(self.fin, self.opcode, len, self.mask),
         }
     }
 
@@ -149,8 +152,8 @@ impl Outbox {
         let before = last.len();
         if payload.len() <= COPY_MAX {
             match kind.compressed {
-                false => encode_frame(last, true, kind.opcode, &payload, kind.mask),
-                true => encode_compressed_frame(last, true, kind.opcode, &payload, kind.mask),
+                false => encode_frame(last, kind.fin, kind.opcode, &payload, kind.mask),
+                true => encode_compressed_frame(last, kind.fin, kind.opcode, &payload, kind.mask),
             }
             self.len += last.len() - before;
             if let Cow::Owned(payload) = payload {

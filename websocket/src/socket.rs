@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::error::WebSocketError;
-use crate::proto::{CloseCode, Disconnect, Message, Outgoing};
+use crate::frame::Frame;
+use crate::proto::{CloseCode, Disconnect, Message, OpCode, Outgoing};
+use crate::stream::{MessageReader, MessageWriter};
 
 /// A WebSocket connection: gevent-websocket's `WebSocket`.
 ///
@@ -92,7 +94,98 @@ impl WebSocket {
     ///
     /// [`WebSocketError::Encode`] when the payload is too long; else as [`send`](WebSocket::send).
     pub fn ping(&self, payload: &[u8]) -> Result<(), WebSocketError> {
-        self.connection.ping(payload)
+        self.connection.send_control(OpCode::Ping, payload)
+    }
+
+    /// Waits for the next message, and gives it as it arrives, of whatever length: the limits on
+    /// messages and frames do not count. `None` as for [`receive`](WebSocket::receive). Go's
+    /// `NextReader` (gorilla).
+    ///
+    /// What has not been read of the message before is dropped as it arrives.
+    ///
+    /// ```no_run
+    /// # fn f(ws: greenwood_websocket::WebSocket) -> Result<(), Box<dyn std::error::Error>> {
+    /// while let Some(mut message) = ws.next_reader()? {
+    ///     let bytes = std::io::copy(&mut message, &mut std::io::sink())?;
+    ///     println!("a message of {bytes} bytes");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](WebSocket::receive).
+    pub fn next_reader(&self) -> Result<Option<MessageReader<'_>>, WebSocketError> {
+        let first = self.connection.receive_part(true)?;
+        Ok(first.map(|first| MessageReader::new(self, first)))
+    }
+
+    /// Begins a text message that is sent while it is made, in fragments. Waits until no other such
+    /// message is under way. Go's `NextWriter` (gorilla).
+    ///
+    /// ```no_run
+    /// # fn f(ws: greenwood_websocket::WebSocket) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::Write;
+    ///
+    /// let mut message = ws.text_writer()?;
+    /// for i in 0..1_000_000 {
+    ///     writeln!(message, "{i}")?;
+    /// }
+    /// message.finish()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`WebSocketError::Closed`]; [`WebSocketError::Wait`] when this greenlet (or thread) has not
+    /// finished its last message.
+    pub fn text_writer(&self) -> Result<MessageWriter<'_>, WebSocketError> {
+        MessageWriter::begin(self, OpCode::Text)
+    }
+
+    /// As [`text_writer`](WebSocket::text_writer), of a binary message.
+    ///
+    /// # Errors
+    ///
+    /// As [`text_writer`](WebSocket::text_writer).
+    pub fn binary_writer(&self) -> Result<MessageWriter<'_>, WebSocketError> {
+        MessageWriter::begin(self, OpCode::Binary)
+    }
+
+    /// Waits for the next frame, whatever it is: gevent-websocket's `read_frame`, for proxies and
+    /// tests. `None` when the connection is over.
+    ///
+    /// The checks are those of [`receive`](WebSocket::receive): masks, reserved bits, opcodes,
+    /// UTF-8 over fragments, close codes, the limit on frames (that on messages does not count).
+    /// Payloads are unmasked and decompressed. Pings are given and *not* answered; pongs are given,
+    /// but for those to [`ping_interval`](crate::WebSocketConfig::ping_interval). A close frame is
+    /// given, and has been answered by then.
+    ///
+    /// In the middle of a message the rest of it comes so too, and not as a message.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](WebSocket::receive).
+    pub fn receive_frame(&self) -> Result<Option<Frame>, WebSocketError> {
+        self.connection.receive_frame()
+    }
+
+    /// Sends a frame as it is, uncompressed: gevent-websocket's `send_frame`, for proxies and tests.
+    /// Waits as [`send`](WebSocket::send) does. Other senders wait for the end of a message that is
+    /// begun so; any caller may go on with it.
+    ///
+    /// A close frame closes as [`close_nowait`](WebSocket::close_nowait) does.
+    ///
+    /// # Errors
+    ///
+    /// [`WebSocketError::Encode`] for a frame that no peer would take here: a control frame that is
+    /// fragmented or too long, a continuation without a message, a message in the middle of
+    /// another, text that is not UTF-8, a close payload that is none. Nothing is sent then, and the
+    /// message goes on. Else as [`send`](WebSocket::send).
+    pub fn send_frame(&self, frame: Frame) -> Result<(), WebSocketError> {
+        self.connection.send_raw(frame)
     }
 
     /// Closes the connection: sends a close frame and waits for the peer's, at most

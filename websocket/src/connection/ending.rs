@@ -36,6 +36,7 @@ impl Connection {
         output.finishing = true;
         output.cut = true;
         self.end_watch(output);
+        output.release_senders();
         if let Some(drain) = output.drain.take() {
             drain.set();
         }
@@ -55,6 +56,7 @@ impl Connection {
         if let Some(payload) = output.closing.fail(cause) {
             self.put(&mut output, OpCode::Close, payload.into());
         }
+        output.release_senders();
     }
 
     /// Sends the close frame, if none has gone out.
@@ -105,7 +107,7 @@ impl Connection {
         // closed for ever.
         let _limited = Limited(self);
         loop {
-            match self.receive_until(Some(deadline)) {
+            match self.receive_until(Some(deadline), Wanted::Anything) {
                 // The peer had sent it before it saw the close frame: it is dropped.
                 Ok(Some(_)) => {}
                 // Who receives sees the peer's close frame, or leaves it to us.
@@ -165,6 +167,7 @@ impl Connection {
         {
             let mut output = lock(&self.output);
             self.end_watch(&mut output);
+            output.release_senders();
             if !output.finishing {
                 if output.drain.is_none() {
                     let written = output.outbox.flush(&self.stream);

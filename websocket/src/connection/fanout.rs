@@ -26,6 +26,7 @@ impl Connection {
         if !output.closing.may_send_data() {
             return Shared::Closed;
         }
+        let is_amid = output.unfinished.is_some();
         let frame = match &mut output.deflater {
             None => Some(message.plain()),
             Some(deflater) => match deflater.setting() {
@@ -33,6 +34,8 @@ impl Connection {
                 // What is compressed in view of earlier messages can't be read without them: it
                 // can't be dropped, and so must not wait where only a few may.
                 None if keep != usize::MAX && !output.outbox.is_empty() => Some(message.plain()),
+                // It will come behind the message that is under way.
+                None if is_amid => Some(message.plain()),
                 None => None,
             },
         };
@@ -55,7 +58,7 @@ impl Connection {
             Shared::Closed
         } else if dropped > 0 {
             Shared::InPlaceOf(dropped)
-        } else if output.outbox.len() > self.config.high_water && output.drain.is_some() {
+        } else if output.waiting() > self.config.high_water && output.room().is_some() {
             Shared::Behind
         } else {
             Shared::Sent
@@ -82,7 +85,7 @@ impl Connection {
     }
 
     /// As [`put`](Self::put); how many older frames were dropped for it.
-    fn put_shared(
+    pub(super) fn put_shared(
         self: &Arc<Self>,
         output: &mut Output,
         frame: &SharedFrame,
@@ -92,6 +95,13 @@ impl Connection {
             return 0;
         }
         let mut dropped = 0;
+        if output.unfinished.is_some() {
+            if frame.volatile != 0 {
+                dropped = output.drop_deferred(frame.volatile, keep);
+            }
+            output.defer(frame);
+            return dropped;
+        }
         if output.drain.is_some() {
             // The peer is slow.
             if frame.volatile != 0 {

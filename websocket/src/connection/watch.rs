@@ -198,15 +198,17 @@ impl Connection {
         self.put(output, OpCode::Ping, payload.to_vec().into());
     }
 
-    /// A pong has come.
-    pub(super) fn note_pong(&self, payload: &[u8]) {
+    /// A pong has come; whether it answers a ping of the watch.
+    pub(super) fn note_pong(&self, payload: &[u8]) -> bool {
         let mut output = lock(&self.output);
         let Some(watch) = &mut output.watch else {
-            return;
+            return false;
         };
-        if let Some(pinged) = watch.pinged.take_if(|pinged| pinged.payload == payload) {
+        let pinged = watch.pinged.take_if(|pinged| pinged.payload == payload);
+        if let Some(pinged) = &pinged {
             watch.rtt = Some(pinged.sent.elapsed());
         }
+        pinged.is_some()
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {

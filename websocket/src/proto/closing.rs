@@ -190,13 +190,25 @@ impl CloseHandshake {
         code: CloseCode,
         reason: &str,
     ) -> Result<Option<Vec<u8>>, EncodeError> {
-        let frame = CloseFrame::new(code, reason);
-        let payload = frame.encode()?;
+        self.start_close_with(Some(CloseFrame::new(code, reason)))
+    }
+
+    /// As [`start_close`](CloseHandshake::start_close), with any close frame, that without a code
+    /// included. (The end is then told as the peer's answer.)
+    ///
+    /// # Errors
+    ///
+    /// As [`CloseFrame::encode`]; nothing has changed then.
+    pub fn start_close_with(
+        &mut self,
+        frame: Option<CloseFrame>,
+    ) -> Result<Option<Vec<u8>>, EncodeError> {
+        let payload = frame.as_ref().map_or(Ok(Vec::new()), CloseFrame::encode)?;
         if self.state != CloseState::Open {
             return Ok(None);
         }
         self.state = CloseState::CloseSent;
-        self.sent = Some(frame);
+        self.sent = frame;
         Ok(Some(payload))
     }
 

@@ -356,11 +356,11 @@ impl Deflater {
         if self.keeps_context {
             let kind = self.kind;
             let compressor = self.own.get_or_insert_with(|| new_compressor(kind));
-            deflate(compressor, message, out);
+            deflate(compressor, message, true, out);
             return true;
         }
         let mut compressor = take_compressor(self.kind);
-        deflate(&mut compressor, message, out);
+        deflate(&mut compressor, message, true, out);
         compressor.reset();
         give_compressor(self.kind, compressor);
         if out.len() - start < message.len() {
@@ -368,6 +368,23 @@ impl Deflater {
         }
         out.truncate(start);
         false
+    }
+
+    /// Appends a part of a message, compressed, to `out`; `last` is the message's last, and may be
+    /// empty. All parts of a message have to be compressed, and no other message before its last.
+    pub fn compress_part(&mut self, part: &[u8], last: bool, out: &mut Vec<u8>) {
+        let kind = self.kind;
+        let compressor = self.own.get_or_insert_with(|| take_compressor(kind));
+        if last || !part.is_empty() {
+            deflate(compressor, part, last, out);
+        }
+        if last
+            && !self.keeps_context
+            && let Some(mut compressor) = self.own.take()
+        {
+            compressor.reset();
+            give_compressor(kind, compressor);
+        }
     }
 }
 
@@ -393,8 +410,8 @@ fn give_compressor(kind: Kind, compressor: Compress) {
     });
 }
 
-/// Compresses one message up to a flush, without the tail.
-fn deflate(compressor: &mut Compress, message: &[u8], out: &mut Vec<u8>) {
+/// Compresses a message, or a part of one, up to a flush; the last part is without the tail.
+fn deflate(compressor: &mut Compress, message: &[u8], last: bool, out: &mut Vec<u8>) {
     let start = out.len();
     let first_in = compressor.total_in();
     // Mostly enough.
@@ -412,6 +429,9 @@ fn deflate(compressor: &mut Compress, message: &[u8], out: &mut Vec<u8>) {
             break;
         }
         out.reserve((out.len() - start).max(64));
+    }
+    if !last {
+        return;
     }
     match out[start..].strip_suffix(&TAIL) {
         // 7.2.3.6: an empty message, where nothing was left to flush.

@@ -167,6 +167,19 @@ pub enum EncodeError {
     InvalidCloseCode(CloseCode),
     /// The close reason is longer than [`MAX_CLOSE_REASON`] bytes.
     ReasonTooLong(usize),
+    /// The payload of a close frame is not a code and a reason.
+    InvalidClosePayload,
+    /// A control frame that is not a whole one: these are never fragmented.
+    FragmentedControl(OpCode),
+    /// A continuation, but no message is under way.
+    UnexpectedContinuation,
+    /// Text or binary while the last message is unfinished.
+    UnfinishedMessage(OpCode),
+    /// The text is not UTF-8.
+    InvalidText {
+        /// So many bytes of it are, from its start.
+        valid_up_to: u64,
+    },
 }
 
 impl fmt::Display for EncodeError {
@@ -186,6 +199,25 @@ impl fmt::Display for EncodeError {
                     f,
                     "close reason of {len} bytes, the limit is {MAX_CLOSE_REASON}"
                 )
+            }
+            EncodeError::InvalidClosePayload => {
+                f.write_str("close payload is not a code and a reason")
+            }
+            EncodeError::FragmentedControl(opcode) => {
+                write!(f, "{} frames are never fragmented", name(*opcode))
+            }
+            EncodeError::UnexpectedContinuation => {
+                f.write_str("continuation frame, but no message is under way")
+            }
+            EncodeError::UnfinishedMessage(opcode) => {
+                write!(
+                    f,
+                    "{} frame, but the last message is unfinished",
+                    name(*opcode)
+                )
+            }
+            EncodeError::InvalidText { valid_up_to } => {
+                write!(f, "text is not UTF-8 after {valid_up_to} bytes")
             }
         }
     }
