@@ -149,7 +149,7 @@ mod tests {
             let one = left.remove((state >> 33) % left.len());
             members.remove(&Arc::downgrade(&all[one]));
             assert_eq!(members.len, left.len());
-            if left.len() % 50 == 0 {
+            if left.len().is_multiple_of(50) {
                 assert_eq!(values(&members.list), left);
             }
         }
