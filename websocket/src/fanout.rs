@@ -91,9 +91,12 @@ impl Behind {
         for connection in self.connections {
             if connection.await_room(began + connection.config().write_timeout) {
                 delivery.sent += 1;
-            } else {
-                connection.end_behind(cause.clone());
-                delivery.slow += 1;
+                continue;
+            }
+            connection.end_behind(cause.clone());
+            match connection.disconnect() {
+                Some(Disconnect::SlowConsumer | Disconnect::SlowSubscriber) => delivery.slow += 1,
+                _ => delivery.closed += 1,
             }
         }
     }

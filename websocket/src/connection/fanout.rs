@@ -151,7 +151,7 @@ impl Connection {
     }
 
     /// Waits until no more waits than the high-water mark allows. False if that is not so at the
-    /// deadline.
+    /// deadline, or the connection is cut.
     pub(crate) fn await_room(&self, deadline: Instant) -> bool {
         loop {
             let drain = {
@@ -160,7 +160,7 @@ impl Connection {
                     Some(drain) if output.outbox.len() > self.config.high_water => {
                         Arc::clone(drain)
                     }
-                    _ => return true,
+                    _ => return !output.cut,
                 }
             };
             let rest = deadline.saturating_duration_since(Instant::now());
