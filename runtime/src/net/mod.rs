@@ -1,4 +1,4 @@
-//! TCP for greenlets: gevent's `socket`.
+//! TCP and TLS for greenlets: gevent's `socket` and `ssl`.
 //!
 //! A socket may be used from any greenlet of any hub and from plain threads. Each hub that waits
 //! for it has a registration of its own, so no wait is ever forwarded from one hub to another.
@@ -8,11 +8,17 @@ mod resolve;
 pub(crate) mod socket;
 mod stream;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use listener::TcpListener;
 pub use resolve::getaddrinfo;
 pub use stream::Stream;
 pub use tcp::TcpStream;
+#[cfg(feature = "tls")]
+pub use tls::{
+    ClientTls, ClientTlsBuilder, Identity, ServerTls, ServerTlsBuilder, TlsInfo, TlsStream,
+};
 
 use std::io;
 

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use super::TcpStream;
+#[cfg(feature = "tls")]
+use super::TlsStream;
 
 /// A connection of whichever kind a server has accepted, with the calls that they share. A clone is
 /// a second handle to the same connection, and costs no descriptor.
@@ -16,6 +18,9 @@ use super::TcpStream;
 pub enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
+    /// TLS over TCP.
+    #[cfg(feature = "tls")]
+    Tls(TlsStream),
 }
 
 /// Calls the method of the same name of whichever kind it is.
@@ -23,6 +28,8 @@ macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {
             Stream::Tcp($inner) => $call,
+            #[cfg(feature = "tls")]
+            Stream::Tls($inner) => $call,
         }
     };
 }
@@ -32,6 +39,17 @@ impl Stream {
     pub fn as_tcp(&self) -> &TcpStream {
         match self {
             Stream::Tcp(tcp) => tcp,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.tcp(),
+        }
+    }
+
+    /// The TLS connection, if it is one.
+    #[cfg(feature = "tls")]
+    pub fn as_tls(&self) -> Option<&TlsStream> {
+        match self {
+            Stream::Tls(tls) => Some(tls),
+            Stream::Tcp(_) => None,
         }
     }
 
@@ -77,7 +95,7 @@ impl Stream {
     ///
     /// As there.
     pub fn set_reset_on_close(&self, on: bool) -> io::Result<()> {
-        self.as_tcp().set_reset_on_close(on)
+        either!(self, inner => inner.set_reset_on_close(on))
     }
 
     /// Ends one or both directions. Greenlets that wait for them are woken.
@@ -179,7 +197,8 @@ impl Stream {
         either!(self, inner => inner.try_read_vec(buffer, max))
     }
 
-    /// Writes what is taken of it; never waits.
+    /// Writes what is taken of it; never waits. The next call has to go on with the bytes that
+    /// follow those that were reported as written: TLS can't take back what it has encrypted.
     ///
     /// # Errors
     ///
@@ -189,7 +208,7 @@ impl Stream {
         either!(self, inner => inner.try_write(bytes))
     }
 
-    /// Writes of several pieces what is taken of them; never waits.
+    /// As [`try_write`](Stream::try_write), of several pieces.
     ///
     /// # Errors
     ///
@@ -203,6 +222,13 @@ impl Stream {
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Stream {
         Stream::Tcp(tcp)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl From<TlsStream> for Stream {
+    fn from(tls: TlsStream) -> Stream {
+        Stream::Tls(tls)
     }
 }
 

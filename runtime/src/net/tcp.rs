@@ -339,6 +339,12 @@ impl TcpStream {
             .try_write(|fd| fd::send_vectored(fd, pieces))
     }
 
+    /// Waits for one direction until a moment of the runtime's clock.
+    #[cfg(feature = "tls")]
+    pub(super) fn wait_until(&self, direction: Direction, until: Option<u64>) -> io::Result<()> {
+        self.inner.socket.wait_until(direction, until)
+    }
+
     fn read_waiting(&self, mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         // One limit for the whole call, also when what made it ready is gone again.
         let until = switch::deadline(self.read_timeout());
@@ -354,7 +360,10 @@ impl TcpStream {
         }
     }
 
-    fn write_waiting(&self, mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn write_waiting(
+        &self,
+        mut write: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
         // A peer that takes everything at once is no reason to keep the hub for oneself.
         switch::share();
         let mut until = None;

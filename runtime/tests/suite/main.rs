@@ -26,3 +26,5 @@ mod semaphore;
 mod server;
 mod threads;
 mod timeouts;
+#[cfg(feature = "tls")]
+mod tls;
