@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenwood_runtime::net::Stream;
+use greenwood_runtime::net::{Stream, TcpStream};
 
+#[cfg(feature = "tls")]
+use crate::tls;
 use crate::{
     Environ, Error, Input,
     environ::Peers,
@@ -54,7 +56,7 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
 /// Serves a connection to its end.
-pub(crate) fn serve(shared: &Arc<Shared>, stream: Stream, remote: SocketAddr) {
+pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
     if let Some(continuation) = serve_http(shared, stream, remote) {
         continuation.run(&*shared.app);
     }
@@ -65,7 +67,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, stream: Stream, remote: SocketAddr) {
 #[inline(never)]
 fn serve_http(
     shared: &Arc<Shared>,
-    stream: Stream,
+    stream: TcpStream,
     remote: SocketAddr,
 ) -> Option<Box<Continuation>> {
     let Ok(local) = stream.local_addr() else {
@@ -74,10 +76,16 @@ fn serve_http(
     if configure(&stream, Some(shared.write_timeout)).is_err() {
         return None;
     }
+    #[cfg(feature = "tls")]
+    let stream = tls::begin(shared.tls.as_ref(), &shared.registry, stream, remote)?;
+    #[cfg(not(feature = "tls"))]
+    let stream = Stream::from(stream);
     let peers = Arc::new(Peers {
         local,
         remote,
         server_name: shared.server_name.clone(),
+        #[cfg(feature = "tls")]
+        tls: stream.as_tls().map(|tls| Arc::clone(tls.info())),
     });
     let entry = shared.registry.enter(stream.clone());
     let mut connection = Connection {

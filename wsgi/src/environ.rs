@@ -8,6 +8,9 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+#[cfg(feature = "tls")]
+use greenwood_runtime::net::TlsInfo;
+
 use crate::{
     Input,
     extensions::Extensions,
@@ -59,6 +62,19 @@ pub(crate) struct Peers {
     pub(crate) remote: SocketAddr,
     /// `SERVER_NAME`, if it is not to be the local address.
     pub(crate) server_name: Option<Arc<str>>,
+    /// What was agreed on, if TLS is spoken.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<TlsInfo>>,
+}
+
+impl Peers {
+    fn scheme(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return "https";
+        }
+        "http"
+    }
 }
 
 /// `SERVER_SOFTWARE`, and the default of the `Server` header.
@@ -109,6 +125,8 @@ impl Environ {
             local: nobody,
             remote: nobody,
             server_name: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         };
         let input = Input::new(
             None,
@@ -143,7 +161,7 @@ impl Environ {
             "REMOTE_ADDR" => self.peers.remote.ip().to_string().into(),
             "REMOTE_PORT" => self.peers.remote.port().to_string().into(),
             "GATEWAY_INTERFACE" => "CGI/1.1".into(),
-            "wsgi.url_scheme" => "http".into(),
+            "wsgi.url_scheme" => self.peers.scheme().into(),
             "CONTENT_TYPE" => return self.joined(|name| name.eq_ignore_ascii_case("content-type")),
             "CONTENT_LENGTH" => {
                 return self.joined(|name| name.eq_ignore_ascii_case("content-length"));
@@ -270,6 +288,13 @@ impl Environ {
     /// has been given a name.
     pub fn local_addr(&self) -> SocketAddr {
         self.peers.local
+    }
+
+    /// What was agreed on by TLS, the client's certificate among it; none for plain HTTP, also
+    /// behind a proxy that speaks TLS. `wsgi.url_scheme` is `https` if there is something.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.peers.tls.as_deref()
     }
 
     /// The head of the request as it was parsed.

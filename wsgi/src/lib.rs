@@ -43,6 +43,8 @@ mod registry;
 mod scratch;
 #[cfg(feature = "io")]
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "io")]
 mod writer;
 

@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) server_header: Arc<str>,
     pub(crate) access_log: bool,
     pub(crate) registry: Arc<Registry>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<greenwood_runtime::net::ServerTls>,
 }
 
 impl Shared {
@@ -38,6 +40,8 @@ impl Shared {
             server_header: SOFTWARE.into(),
             access_log: true,
             registry,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }

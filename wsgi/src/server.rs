@@ -7,11 +7,18 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
+
+#[cfg(feature = "tls")]
+use greenwood_runtime::net::ServerTls;
 use greenwood_runtime::{
     Event, StreamServer,
     net::{TcpListener, TcpStream},
 };
 
+#[cfg(feature = "tls")]
+use crate::tls;
 use crate::{Application, Handler, connection, options::Shared, proto::Limits, registry::Registry};
 
 /// An HTTP/1.1 server for an [`Application`], as gevent's `pywsgi.WSGIServer`. Each connection is
@@ -37,6 +44,8 @@ pub struct WsgiServer {
     shared: Shared,
     max_connections: Option<usize>,
     backlog: Option<u16>,
+    #[cfg(feature = "tls")]
+    tls: tls::Settings,
     handle: ServerHandle,
 }
 
@@ -52,6 +61,9 @@ struct Control {
     /// Where the server listens, or why it does not.
     address: Result<SocketAddr, (io::ErrorKind, String)>,
     state: Mutex<State>,
+    /// Set by the start.
+    #[cfg(feature = "tls")]
+    tls: Mutex<Option<ServerTls>>,
     /// It has started, or never will.
     started: Event,
     stopped: Event,
@@ -83,6 +95,8 @@ impl WsgiServer {
             registry: Arc::clone(&registry),
             address,
             state: Mutex::new(State::New(listener)),
+            #[cfg(feature = "tls")]
+            tls: Mutex::default(),
             started: Event::new(),
             stopped: Event::new(),
         };
@@ -90,6 +104,8 @@ impl WsgiServer {
             shared: Shared::new(Arc::new(app), registry),
             max_connections: None,
             backlog: None,
+            #[cfg(feature = "tls")]
+            tls: tls::Settings::default(),
             handle: ServerHandle {
                 control: Arc::new(control),
             },
@@ -172,6 +188,38 @@ impl WsgiServer {
         self
     }
 
+    /// Speaks TLS (`https`, `wss`) with the certificate in this PEM file, followed by those in
+    /// between it and the root: gevent's `certfile`. Offers `http/1.1` by ALPN. The file is read at
+    /// the [`start`](Self::start), and again by
+    /// [`reload_certificates`](ServerHandle::reload_certificates). For more settings see
+    /// [`tls`](Self::tls).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn certfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.tls.certfile(file.into());
+        self
+    }
+
+    /// The PEM file of the certificate's key: gevent's `keyfile`. Default: it is in the
+    /// [`certfile`](Self::certfile) too.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn keyfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.tls.keyfile(file.into());
+        self
+    }
+
+    /// Speaks TLS with settings of one's own: several certificates, clients' certificates, other
+    /// protocols by ALPN (`http/1.1` is the one to offer). The handshake is made in the
+    /// connection's own greenlet, within the settings' time limit; failures go to the log at
+    /// `DEBUG`.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls.tls = Some(tls);
+        self
+    }
+
     /// How many connections are served at a time; more wait in the backlog. Default: as many as
     /// the process may have descriptors and greenlets.
     ///
@@ -245,10 +293,12 @@ impl WsgiServer {
     ///
     /// # Errors
     ///
-    /// If the address could not be listened on, if the server has been stopped, or if no greenlet
-    /// can be started.
+    /// If the address could not be listened on, if the server has been stopped, if no greenlet can
+    /// be started, or if the files with the certificate and its key can't be used.
     pub fn start(&self) -> io::Result<()> {
         self.local_addr()?;
+        #[cfg(feature = "tls")]
+        let tls = self.tls.resolve()?;
         let mut state = self.handle.control.lock();
         let listener = match &mut *state {
             State::New(listener) => listener.take(),
@@ -260,8 +310,20 @@ impl WsgiServer {
                 "the server has been stopped: make a new one",
             ));
         };
-        let shared = Arc::new(self.shared.clone());
-        let serve = move |stream: TcpStream, peer| connection::serve(&shared, stream.into(), peer);
+        #[cfg_attr(not(feature = "tls"), allow(unused_mut))]
+        let mut shared = self.shared.clone();
+        #[cfg(feature = "tls")]
+        {
+            *self
+                .handle
+                .control
+                .tls
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = tls.clone();
+            shared.tls = tls;
+        }
+        let shared = Arc::new(shared);
+        let serve = move |stream: TcpStream, peer| connection::serve(&shared, stream, peer);
         let mut server = StreamServer::from_listener(listener, serve)?;
         if let Some(connections) = self.max_connections {
             server = server.max_connections(connections);
@@ -358,6 +420,29 @@ impl ServerHandle {
                 self.control.stopped.wait();
                 Ok(())
             }
+        }
+    }
+
+    /// Reads the files with certificates and keys again, after they have been renewed:
+    /// [`ServerTls::reload`]. New connections get what they say now; those that exist go on.
+    ///
+    /// # Errors
+    ///
+    /// Files that can't be used, which changes nothing; a server that has not started yet or does
+    /// not speak TLS.
+    #[cfg(feature = "tls")]
+    pub fn reload_certificates(&self) -> io::Result<()> {
+        let tls = self
+            .control
+            .tls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match tls {
+            Some(tls) => tls.reload(),
+            None => Err(io::Error::other(
+                "the server has no certificates to reload: it has not started, or has no certfile",
+            )),
         }
     }
 

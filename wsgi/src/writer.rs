@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenwood_runtime::net::Stream;
+use greenwood_runtime::net::{Stream, TcpStream};
 
 use crate::{
     Body, Error, Result,
@@ -320,7 +320,7 @@ fn write_all(
 }
 
 /// Prepares a connection: small responses leave at once, and no write waits for ever.
-pub(crate) fn configure(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
+pub(crate) fn configure(stream: &TcpStream, timeout: Option<Duration>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(timeout)
 }

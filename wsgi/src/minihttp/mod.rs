@@ -158,6 +158,8 @@ impl HttpServiceFactory for Factory {
                 local: address(getsockname(fd)),
                 remote: address(getpeername(fd)),
                 server_name: None,
+                #[cfg(feature = "tls")]
+                tls: None,
             }),
             lines: Lines::default(),
             over: false,
