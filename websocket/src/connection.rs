@@ -730,8 +730,13 @@ fn read_result(result: io::Result<usize>) -> std::result::Result<Option<usize>, 
     match result {
         Ok(0) => Err(Fault::Transport(Disconnect::TransportEnd)),
         Ok(n) => Ok(Some(n)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(_) => Err(Fault::Transport(Disconnect::TransportError)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(None),
+            // Of TLS, without its close_notify. The close frame is what says that nothing is
+            // missing; whoever leaves that out may as well leave out the other.
+            io::ErrorKind::UnexpectedEof => Err(Fault::Transport(Disconnect::TransportEnd)),
+            _ => Err(Fault::Transport(Disconnect::TransportError)),
+        },
     }
 }
 
