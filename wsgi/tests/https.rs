@@ -176,7 +176,7 @@ fn environ_has_the_clients_certificate() {
 #[test]
 fn large_bodies_pass_both_ways() {
     let server = serve(echo);
-    let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let body: Vec<u8> = (0..3_000_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let mut stream = server.connect();
     let head = format!(
         "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
