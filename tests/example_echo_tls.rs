@@ -61,8 +61,12 @@ fn websocket_echoes_text_and_binary_compressed_or_not() {
         for message in [
             Message::Text("grün wie der Wald".into()),
             Message::Binary(vec![0, 255, 128]),
-            Message::Binary((0..900_000_u32).map(|i| (i.wrapping_mul(i) >> 5) as u8).collect()),
-            Message::Text("squeeze me ".repeat(10_000).into()),
+            Message::Binary(
+                (0..900_000_u32)
+                    .map(|i| (i.wrapping_mul(i) >> 5) as u8)
+                    .collect(),
+            ),
+            Message::Text("squeeze me ".repeat(10_000)),
         ] {
             ws.send(message.clone()).unwrap();
             assert!(ws.receive().unwrap() == Some(message), "the echo differs");

@@ -3,9 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tls")]
+use greenwood_runtime::net::{ClientTls, TlsStream};
 use greenwood_runtime::net::{Stream, TcpStream, getaddrinfo};
+#[cfg(feature = "tls")]
+use greenwood_runtime::with_timeout;
 
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
@@ -60,6 +66,8 @@ pub struct Connect {
     headers: Vec<(String, String)>,
     config: WebSocketConfig,
     timeout: Duration,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
 }
 
 /// How long a connection may take to come about, unless it is said otherwise: what Python's
@@ -75,6 +83,8 @@ impl Connect {
             headers: Vec::new(),
             config: WebSocketConfig::default(),
             timeout: TIMEOUT,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -111,6 +121,15 @@ impl Connect {
         self
     }
 
+    /// Whom to trust, and who to be, where the URL is `wss`. Default: whom the system trusts, and
+    /// nobody in particular.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> Connect {
+        self.tls = Some(tls);
+        self
+    }
+
     /// How long it may take in all until the connection can be used: looking up the name, TCP, TLS
     /// and the opening handshake. Default: 10 s.
     ///
@@ -139,10 +158,11 @@ impl Connect {
         // Frames are sent whole; waiting for more to send would only hold them up.
         tcp.set_nodelay(true)?;
         tcp.set_keepalive(Some(TCP_KEEPALIVE))?;
-        if handshake.url().is_secure() {
-            return Err(ConnectError::Io(io::ErrorKind::Unsupported.into()));
-        }
-        self.open(tcp.into(), &handshake, &deadline)
+        let stream = match handshake.url().is_secure() {
+            true => self.secure(tcp, handshake.url().host(), &deadline)?,
+            false => tcp.into(),
+        };
+        self.open(stream, &handshake, &deadline)
     }
 
     /// Makes a WebSocket of a connection that exists already, through a proxy for instance: the URL
@@ -154,6 +174,31 @@ impl Connect {
     pub fn connect_over(&self, stream: impl Into<Stream>) -> Result<WebSocket, ConnectError> {
         let handshake = self.handshake()?;
         self.open(stream.into(), &handshake, &Deadline::after(self.timeout))
+    }
+
+    #[cfg(feature = "tls")]
+    fn secure(
+        &self,
+        tcp: TcpStream,
+        host: &str,
+        deadline: &Deadline,
+    ) -> Result<Stream, ConnectError> {
+        let tls = match &self.tls {
+            Some(tls) => tls,
+            None => default_tls()?,
+        };
+        match with_timeout(deadline.rest()?, || TlsStream::connect(tcp, host, tls)) {
+            Ok(connected) => Ok(connected.map_err(ConnectError::Tls)?.into()),
+            Err(_) => Err(ConnectError::Timeout(deadline.limit)),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn secure(&self, _: TcpStream, _: &str, _: &Deadline) -> Result<Stream, ConnectError> {
+        Err(ConnectError::Tls(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "greenwood-websocket was built without its feature tls",
+        )))
     }
 
     fn handshake(&self) -> Result<ClientHandshake, ConnectError> {
@@ -237,6 +282,9 @@ pub enum ConnectError {
     Request(RequestError),
     /// The name has no address, nobody listens there, or the connection broke.
     Io(io::Error),
+    /// The TLS handshake failed: the server's certificate is for another name or not to be trusted,
+    /// or it speaks no TLS.
+    Tls(io::Error),
     /// It took too long.
     Timeout(Duration),
     /// The server answered, but did not agree: a redirection, a demand for authorization, or any
@@ -276,6 +324,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Url(error) => error.fmt(f),
             ConnectError::Request(error) => error.fmt(f),
             ConnectError::Io(_) => f.write_str("can't connect"),
+            ConnectError::Tls(_) => f.write_str("can't connect by TLS"),
             ConnectError::Timeout(limit) => write!(f, "can't connect: not done in {limit:?}"),
             ConnectError::Refused(refusal) => {
                 ResponseError::Status(refusal.status()).fmt(f)?;
@@ -295,7 +344,7 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ConnectError::Io(source) => Some(source),
+            ConnectError::Io(source) | ConnectError::Tls(source) => Some(source),
             _ => None,
         }
     }
@@ -330,6 +379,18 @@ impl From<ConnectError> for greenwood_wsgi::Error {
     fn from(error: ConnectError) -> greenwood_wsgi::Error {
         greenwood_wsgi::Error::application(error)
     }
+}
+
+/// The system's roots, read once.
+#[cfg(feature = "tls")]
+fn default_tls() -> Result<&'static ClientTls, ConnectError> {
+    static TLS: OnceLock<ClientTls> = OnceLock::new();
+    if let Some(tls) = TLS.get() {
+        return Ok(tls);
+    }
+    // An error is not kept: the next call may find what is missing.
+    let tls = ClientTls::new().map_err(ConnectError::Tls)?;
+    Ok(TLS.get_or_init(|| tls))
 }
 
 /// When all has to be done.

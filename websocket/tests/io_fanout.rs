@@ -275,8 +275,13 @@ fn killed_while_it_waits_it_has_sent_to_all() {
         "nobody reads: it must be out of time"
     );
     let theirs = sockets.clone();
-    let killed = runtime::spawn(move || broadcast(&theirs, "behind it"));
-    runtime::sleep(Duration::ZERO);
+    let (begin, begun) = news();
+    let killed = runtime::spawn(move || {
+        begin.send(()).unwrap();
+        broadcast(&theirs, "behind it")
+    });
+    // A kill before its start would keep it from starting.
+    begun.next();
     killed.kill();
     for peer in &mut peers {
         peer.expect(BINARY, pattern(LARGE));
