@@ -86,7 +86,7 @@ fn debian(steps: &mut Steps, missing: &[&str]) -> Result<()> {
 /// The Debian packages of what is not there.
 fn missing_browser_and_node() -> Vec<&'static str> {
     let mut packages = Vec::new();
-    for (name, package) in [("node", "nodejs"), ("npm", "npm")] {
+    for (name, package) in [("node", "nodejs"), ("npm", "npm"), ("openssl", "openssl")] {
         if program(name).is_none() {
             packages.push(package);
         }

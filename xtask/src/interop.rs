@@ -1,6 +1,12 @@
 //! The interop tests: clients that others wrote, against the examples as built for release.
 
-use std::{ffi::OsStr, fs, path::Path, process::Command, time::Duration};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use crate::{
     install, project,
@@ -39,6 +45,18 @@ pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
         echo.interrupt()
     })?;
 
+    let (certfile, keyfile) = certificate(steps)?;
+    let echo = Server::echo_tls(&certfile, &keyfile)?;
+    for (name, script) in [
+        ("interop: node tls", "node_tls.mjs"),
+        ("interop: python tls", "python_tls.py"),
+    ] {
+        let mut command = interpreter(script)?;
+        command.arg(&echo.address).arg(&certfile);
+        steps.run(name, LIMIT, &mut command)?;
+    }
+    steps.call("the server with TLS ends as it should", || echo.interrupt())?;
+
     // A server of its own, since the last case interrupts it.
     let echo = Server::echo("echo_browser")?;
     let mut command = interpreter("browser.mjs")?;
@@ -51,6 +69,20 @@ pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
         println!("the screenshot is {}", file.display());
     }
     Ok(())
+}
+
+/// Has openssl make a certificate for `localhost` that signs itself, and its key.
+fn certificate(steps: &mut Steps) -> Result<(PathBuf, PathBuf)> {
+    let folder = project::interop()?;
+    let (certfile, keyfile) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let mut command = Command::new("openssl");
+    let words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+                 -addext subjectAltName=DNS:localhost";
+    command.args(words.split_whitespace());
+    command.arg("-out").arg(&certfile);
+    command.arg("-keyout").arg(&keyfile);
+    steps.run("make a certificate", LIMIT, &mut command)?;
+    Ok((certfile, keyfile))
 }
 
 /// Node.js finds packages only beside the script or above it.

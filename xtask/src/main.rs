@@ -19,8 +19,8 @@ usage: cargo xtask COMMAND
 
   test     all tests: the workspace's own, in debug and in release (the profile release-test,
            which is release without LTO), and those with real clients
-  interop  only those with real clients: npm's ws, Python's websockets and http.client, Node's
-           fetch, headless Chromium
+  interop  only those with real clients: npm's ws, Python's websockets, http.client and ssl, Node's
+           fetch, https and tls, openssl, headless Chromium
              --screenshot FILE  also saves a picture of the example's page as PNG
   conformance
            the Autobahn test suite, against our server and then our client, held against

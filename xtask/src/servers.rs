@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -39,14 +39,29 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the example `echo` at a free port.
     pub(crate) fn echo(name: &str) -> Result<Server> {
-        let log = log(name)?;
-        let mut child = Command::new(project::example("echo")?)
-            .args(["127.0.0.1", "0"])
+        let mut command = Command::new(project::example("echo")?);
+        command.args(["127.0.0.1", "0"]);
+        Server::that_says_where(command, log(name)?)
+    }
+
+    /// Starts the example `echo_tls` at a free port, with a certificate and its key.
+    pub(crate) fn echo_tls(certfile: &Path, keyfile: &Path) -> Result<Server> {
+        let mut command = Command::new(project::example("echo_tls")?);
+        command.args(["127.0.0.1", "0"]).args([certfile, keyfile]);
+        Server::that_says_where(command, log("echo_tls")?)
+    }
+
+    /// Starts a program whose first line has its URL.
+    fn that_says_where(mut command: Command, log: PathBuf) -> Result<Server> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?)
             .spawn()
-            .map_err(|error| Failure::new(format!("the example echo can't be started: {error}")))?;
+            .map_err(|error| {
+                let program = command.get_program().display();
+                Failure::new(format!("{program} can't be started: {error}"))
+            })?;
         let stdout = child.stdout.take();
         let mut server = Server {
             child: Some(child),
@@ -63,7 +78,7 @@ impl Server {
             _ => return Err(server.failure("does not say where it listens")),
         };
         let address = line
-            .split_once("http://")
+            .split_once("://")
             .and_then(|(_, rest)| rest.split_once('/'));
         match address {
             Some((address, _)) => server.address = address.to_owned(),
