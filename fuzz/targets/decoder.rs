@@ -20,6 +20,7 @@ fuzz_target!(|data: &[u8]| {
             Event::Ping(payload) | Event::Pong(payload) => assert!(payload.len() <= 125),
             Event::Close(Some(frame)) => assert!(frame.code.is_allowed_on_wire()),
             Event::Close(None) => {}
+            Event::Part(_) => panic!("a part where whole messages are asked for"),
         }
     }
     if let Some(error) = error {

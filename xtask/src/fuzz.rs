@@ -101,7 +101,7 @@ pub(crate) fn lints(steps: &mut Steps) -> Result<()> {
     let mut clippy = cargo("clippy")?;
     clippy.args(["--", "-D", "warnings"]);
     steps.run("lints of the fuzz targets", BUILD_LIMIT, &mut clippy)?;
-    let words = "deny --manifest-path fuzz/Cargo.toml --log-level error check --config deny.toml \
+    let words = "deny --manifest-path fuzz/Cargo.toml --log-level error --config deny.toml check \
                  licenses bans sources";
     steps.run(
         "licences and sources of the fuzz targets",
