@@ -54,6 +54,55 @@ pub(crate) fn python() -> Result<PathBuf> {
     Ok(venv()?.join("bin/python"))
 }
 
+/// nginx's program. If there is none in `PATH` it is taken out of Debian's package and put with the
+/// other things of the tests: installed, it would be started, here and now, at port 80.
+pub(crate) fn nginx(steps: &mut Steps) -> Result<PathBuf> {
+    if let Some(nginx) = program("nginx") {
+        return Ok(nginx);
+    }
+    let to = project::interop()?.join("nginx-package");
+    let nginx = to.join("usr/sbin/nginx");
+    if nginx.exists() {
+        return Ok(nginx);
+    }
+    if program("apt-get").is_none() {
+        return Err(Failure::new(
+            "there is no nginx in PATH: put one there\n  \
+             The tests that need none of that: cargo test --workspace",
+        ));
+    }
+    if to.exists() {
+        fs::remove_dir_all(&to)?;
+    }
+    fs::create_dir_all(&to)?;
+    if is_root() {
+        steps.run("apt-get update", LIMIT, &mut apt("update -q"))?;
+    }
+    let mut download = apt("download -q nginx");
+    steps.run("download nginx", LIMIT, download.current_dir(&to))?;
+    let mut unpack = Command::new("sh");
+    unpack.args(["-c", "dpkg-deb --extract nginx_*.deb ."]);
+    steps.run("unpack nginx", LIMIT, unpack.current_dir(&to))?;
+    match output_of(Command::new(&nginx).arg("-v")) {
+        Some(_) => Ok(nginx),
+        None => {
+            // So that the next run does not take it for good.
+            fs::remove_dir_all(&to)?;
+            Err(Failure::new(
+                "Debian's nginx lacks libraries: apt-get install nginx",
+            ))
+        }
+    }
+}
+
+/// Installs openssl if it is missing.
+pub(crate) fn openssl(steps: &mut Steps) -> Result<()> {
+    match program("openssl") {
+        Some(_) => Ok(()),
+        None => debian(steps, &["openssl"]),
+    }
+}
+
 fn venv() -> Result<PathBuf> {
     Ok(project::interop()?.join("venv"))
 }
@@ -63,8 +112,7 @@ fn debian(steps: &mut Steps, missing: &[&str]) -> Result<()> {
         return Ok(());
     }
     let packages = missing.join(" ");
-    let root = output_of(Command::new("id").arg("-u")).is_some_and(|id| id == "0");
-    if !root || program("apt-get").is_none() {
+    if !is_root() || program("apt-get").is_none() {
         return Err(Failure::new(format!(
             "the foreign clients need more programs.\n  \
              On Debian, as root: apt-get install {packages}\n  \
@@ -72,15 +120,21 @@ fn debian(steps: &mut Steps, missing: &[&str]) -> Result<()> {
              The tests that need none of them: cargo test --workspace"
         )));
     }
-    let apt = |words: &str| {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive");
-        command.args(words.split_whitespace());
-        command
-    };
     steps.run("apt-get update", LIMIT, &mut apt("update -q"))?;
     let install = format!("install -q -y --no-install-recommends {packages}");
     steps.run("apt-get install", LIMIT, &mut apt(&install))
+}
+
+fn apt(words: &str) -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(words.split_whitespace());
+    command
+}
+
+/// Whether this is root.
+pub(crate) fn is_root() -> bool {
+    output_of(Command::new("id").arg("-u")).is_some_and(|id| id == "0")
 }
 
 /// The Debian packages of what is not there.

@@ -9,23 +9,19 @@ use std::{
 };
 
 use crate::{
-    install, project,
+    install, nginx, project,
     servers::Server,
     step::{Result, Steps},
 };
 
 /// For a whole script; each of its cases has a limit of its own.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
 /// Installs what is missing, builds the servers, and runs all scripts of `interop/`.
 pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
-    install::run(steps)?;
-    let mut build = project::cargo("build --release --package greenwood --examples")?;
-    steps.run("build the servers", BUILD_LIMIT, &mut build)?;
-    steps.call("copy the scripts to their packages", copy_scripts)?;
-
+    prepare(steps)?;
     let echo = Server::echo("echo")?;
     let mut bench = Server::echo_bench()?;
     for (name, script, servers) in [
@@ -56,6 +52,7 @@ pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
         steps.run(name, LIMIT, &mut command)?;
     }
     steps.call("the server with TLS ends as it should", || echo.interrupt())?;
+    nginx::run(steps)?;
 
     // A server of its own, since the last case interrupts it.
     let echo = Server::echo("echo_browser")?;
@@ -85,6 +82,19 @@ fn certificate(steps: &mut Steps) -> Result<(PathBuf, PathBuf)> {
     Ok((certfile, keyfile))
 }
 
+/// The same with the scripts that go through nginx alone.
+pub(crate) fn through_nginx(steps: &mut Steps) -> Result<()> {
+    prepare(steps)?;
+    nginx::run(steps)
+}
+
+fn prepare(steps: &mut Steps) -> Result<()> {
+    install::run(steps)?;
+    let mut build = project::cargo("build --release --package greenwood --examples")?;
+    steps.run("build the servers", BUILD_LIMIT, &mut build)?;
+    steps.call("copy the scripts to their packages", copy_scripts)
+}
+
 /// Node.js finds packages only beside the script or above it.
 fn copy_scripts() -> Result<()> {
     let to = project::interop()?;
@@ -101,7 +111,8 @@ fn copy_scripts() -> Result<()> {
     Ok(())
 }
 
-fn interpreter(script: &str) -> Result<Command> {
+/// The command for a script of `interop/`.
+pub(crate) fn interpreter(script: &str) -> Result<Command> {
     let mut command = if script.ends_with(".py") {
         let mut python = Command::new(install::python()?);
         python.args(["-W", "error"]);

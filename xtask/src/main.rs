@@ -6,6 +6,7 @@ mod conformance;
 mod fuzz;
 mod install;
 mod interop;
+mod nginx;
 mod project;
 mod servers;
 mod step;
@@ -20,7 +21,8 @@ usage: cargo xtask COMMAND
   test     all tests: the workspace's own, in debug and in release (the profile release-test,
            which is release without LTO), and those with real clients
   interop  only those with real clients: npm's ws, Python's websockets, http.client and ssl, Node's
-           fetch, https and tls, openssl, headless Chromium
+           fetch, https and tls, openssl, headless Chromium, and through nginx
+             --nginx            only those through nginx
              --screenshot FILE  also saves a picture of the example's page as PNG
   conformance
            the Autobahn test suite, against our server and then our client, held against
@@ -47,6 +49,7 @@ package has Python 2.7, which conformance needs without --quick: it says where t
 enum Command {
     Test,
     Interop { screenshot: Option<PathBuf> },
+    Nginx,
     Conformance(conformance::Options),
     Fuzz(fuzz::Options),
     Ci,
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Test => test(&mut steps),
         Command::Interop { screenshot } => interop::run(&mut steps, screenshot.as_deref()),
+        Command::Nginx => interop::through_nginx(&mut steps),
         Command::Conformance(options) => conformance::run(&mut steps, &options),
         Command::Fuzz(options) => fuzz::run(&mut steps, &options),
         Command::Ci => ci::run(&mut steps),
@@ -82,6 +86,7 @@ fn parse(arguments: &[&str]) -> std::result::Result<Command, String> {
     match arguments {
         ["test"] => Ok(Command::Test),
         ["interop"] => Ok(Command::Interop { screenshot: None }),
+        ["interop", "--nginx"] => Ok(Command::Nginx),
         ["interop", "--screenshot", file] => {
             // The scripts run in another directory.
             let file = std::path::absolute(file).map_err(|error| format!("{file}: {error}"))?;

@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     project,
-    step::{Failure, Result, signal, wait},
+    step::{self, Failure, Result, signal, wait},
 };
 
 /// How long a server may take to listen.
@@ -96,6 +96,14 @@ impl Server {
     pub(crate) fn autobahn() -> Result<Server> {
         let log = project::conformance()?.join("server.log");
         Server::at_free_port("autobahn_server", log)
+    }
+
+    /// Starts the example `behind_nginx` at this address, with pings by this interval.
+    pub(crate) fn behind_nginx(address: SocketAddr, ping: Duration) -> Result<Server> {
+        let mut command = Command::new(project::example("behind_nginx")?);
+        command.arg(address.port().to_string());
+        command.arg(ping.as_millis().to_string());
+        Server::start(command, address, log("behind_nginx")?)
     }
 
     /// Starts an example that prints no port, so that it is given one that was free a moment ago.
@@ -202,8 +210,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended by itself.
-            child.kill().ok();
+            // nginx has workers. It may have ended by itself.
+            step::kill(&step::with_descendants(child.id()));
             child.wait().ok();
         }
     }

@@ -144,7 +144,8 @@ pub(crate) fn signal(name: &str, processes: &[u32]) -> io::Result<()> {
     }
 }
 
-fn kill(processes: &[u32]) {
+/// Kills processes, some of which may have ended.
+pub(crate) fn kill(processes: &[u32]) {
     if let Err(error) = signal("KILL", processes) {
         // Some may have ended in between.
         eprintln!("    {error}");
@@ -152,7 +153,7 @@ fn kill(processes: &[u32]) {
 }
 
 /// A process and its children, and theirs, by `/proc`.
-fn with_descendants(process: u32) -> Vec<u32> {
+pub(crate) fn with_descendants(process: u32) -> Vec<u32> {
     let mut found = vec![process];
     let mut at = 0;
     while at < found.len() {
