@@ -68,12 +68,13 @@ impl Kind {
 
 /// Bytes in order: a first piece, mostly the only one, and more behind it. Owns nothing when empty.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Outbox {
+    len: usize,
     first: Piece,
     /// How much of the first piece has gone.
     at: usize,
     more: VecDeque<Piece>,
-    len: usize,
 }
 
 #[derive(Debug)]

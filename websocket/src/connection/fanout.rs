@@ -1,7 +1,10 @@
 //! Messages that go to many connections: they are put like others, except that nobody waits here.
 
+use std::sync::Weak;
+
 use super::*;
 use crate::outbox::SharedFrame;
+use crate::proto::simd::prefetch;
 use crate::proto::{FrameHeader, apply_mask};
 use crate::shared::SharedMessage;
 
@@ -17,7 +20,16 @@ pub(crate) enum Shared {
     Closed,
 }
 
+/// How many lines of memory a send looks at: see [`Connection`].
+const LINES: usize = 3;
+
 impl Connection {
+    /// Has the processor fetch what a send needs, of a connection that may be gone.
+    #[inline]
+    pub(crate) fn prefetch(connection: &Weak<Connection>) {
+        prefetch(connection.as_ptr(), LINES);
+    }
+
     /// Sends a shared message, or queues it; never waits. Of a volatile kind no more than `keep`
     /// messages wait for a slow peer.
     pub(crate) fn share(self: &Arc<Self>, message: &mut SharedMessage<'_>, keep: usize) -> Shared {
@@ -58,7 +70,11 @@ impl Connection {
             Shared::Closed
         } else if dropped > 0 {
             Shared::InPlaceOf(dropped)
-        } else if output.waiting() > self.config.high_water && output.room().is_some() {
+        } else if (output.drain.is_some() || is_amid)
+            // Looked at last: the mark is in memory that is not at hand.
+            && output.waiting() > self.config.high_water
+            && output.room().is_some()
+        {
             Shared::Behind
         } else {
             Shared::Sent

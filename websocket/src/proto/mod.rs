@@ -36,7 +36,7 @@ mod frame;
 mod handshake;
 mod mask;
 mod message;
-mod simd;
+pub(crate) mod simd;
 pub(crate) mod spare;
 mod url;
 mod utf8;

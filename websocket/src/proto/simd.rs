@@ -1,5 +1,5 @@
-//! Masking with the widest vectors that the processor has: the one place of this package with
-//! `unsafe`.
+//! Masking with the widest vectors that the processor has, and asking it for memory ahead: the one
+//! place of this package with `unsafe`.
 //!
 //! The loops are plain Rust; what is unsafe is calling them compiled for AVX2, and saying how much
 //! of a vector has been written. `benches/protocol.rs` shows the need: for 16 KiB, unmasking into a
@@ -21,6 +21,22 @@ fn widen(key: [u8; 4]) -> Wide {
         *byte = *key;
     }
     wide
+}
+
+/// Has the processor fetch the `lines` lines of memory from `place` on. Nothing is read: the place may
+/// be anywhere.
+#[cfg(feature = "io")]
+#[inline(always)]
+pub(crate) fn prefetch<T>(place: *const T, lines: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..lines {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let place = place.cast::<[i8; 64]>().wrapping_add(line).cast();
+        // SAFETY: a prefetch of any address whatsoever has no effect that can be seen.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (place, lines);
 }
 
 /// Masks or unmasks in place; `key` applies from the first byte on.
