@@ -200,27 +200,39 @@ impl Outbox {
     }
 
     /// Drops the oldest frames of this volatile kind until fewer than `keep` wait that have not
-    /// begun to go; how many were dropped.
-    pub(crate) fn drop_oldest(&mut self, kind: u64, keep: usize) -> usize {
-        let first = usize::from(self.at == 0 && self.first.is_volatile(kind));
-        let more = self.more.iter().filter(|piece| piece.is_volatile(kind));
-        let excess = (first + more.count() + 1).saturating_sub(keep);
+    /// begun to go; how many were dropped. The first `owed` bytes are on their way already.
+    pub(crate) fn drop_oldest(&mut self, kind: u64, keep: usize, owed: usize) -> usize {
+        // What is left of the first piece, and where those behind it begin.
+        let first = self.first.bytes().len() - self.at;
+        let has_begun = self.at > 0 || owed > 0;
+        let mut begin = first;
+        let droppable = self.more.iter().filter(|piece| {
+            let is_free = begin >= owed;
+            begin += piece.bytes().len();
+            is_free && piece.is_volatile(kind)
+        });
+        let count = droppable.count() + usize::from(!has_begun && self.first.is_volatile(kind));
+        let excess = (count + 1).saturating_sub(keep);
         let mut left = excess;
-        while left > 0 && self.at == 0 && self.first.is_volatile(kind) {
-            self.advance(self.first.bytes().len());
-            left -= 1;
-        }
+        let mut dropped = 0;
+        begin = first;
         if left > 0 {
-            let mut dropped = 0;
+            let begins_free = !has_begun && self.first.is_volatile(kind);
+            left -= usize::from(begins_free);
             self.more.retain(|piece| {
-                let drop = left > 0 && piece.is_volatile(kind);
+                let len = piece.bytes().len();
+                let drop = left > 0 && begin >= owed && piece.is_volatile(kind);
+                begin += len;
                 if drop {
                     left -= 1;
-                    dropped += piece.bytes().len();
+                    dropped += len;
                 }
                 !drop
             });
             self.len -= dropped;
+            if begins_free {
+                self.advance(first);
+            }
         }
         excess
     }

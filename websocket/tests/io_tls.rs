@@ -4,34 +4,47 @@
 mod io_support;
 
 use std::error::Error as _;
+use std::thread;
 use std::time::Duration;
 
 use greenwood_runtime as runtime;
 use greenwood_runtime::net::{ClientTls, Identity, ServerTls};
 use greenwood_websocket::{
-    CloseCode, Connect, ConnectError, Deflate, Message, Topic, TopicPolicy, WebSocketConfig,
-    WebSocketEnviron, WebSocketHandler, connect,
+    CloseCode, Connect, ConnectError, Deflate, Message, Topic, TopicPolicy, WebSocket,
+    WebSocketConfig, WebSocketEnviron, WebSocketHandler, connect,
 };
-use greenwood_wsgi::{Body, Environ, StartResponse, WsgiServer};
+use greenwood_wsgi::{Body, Environ, Result, StartResponse, WsgiServer};
 use io_support::{NEVER, pattern, watchdog};
 use rcgen::{CertificateParams, KeyPair};
 
-/// A server with a certificate for this name, and a client that trusts it.
+/// A server that echoes, and publishes to all if it is told to.
 fn serve(name: &str, config: WebSocketConfig) -> (WsgiServer, ClientTls) {
+    let topic = Topic::new(TopicPolicy::Block);
+    serve_with(name, config, move |ws| {
+        let _subscription = topic.subscribe(&ws);
+        while let Some(message) = ws.receive()? {
+            match message.as_text() {
+                Some("topic") => drop(topic.publish("published")),
+                _ => ws.send(message)?,
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A server with a certificate for this name, and a client that trusts it.
+fn serve_with(
+    name: &str,
+    config: WebSocketConfig,
+    serve: impl Fn(WebSocket) -> Result<()> + Send + Sync + 'static,
+) -> (WsgiServer, ClientTls) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();
     let identity = Identity::pem(&*certificate, key.serialize_pem());
-    let topic = Topic::new(TopicPolicy::Block);
     let app = move |environ: &mut Environ, _: StartResponse<'_>| {
         if let Some(ws) = environ.websocket() {
-            let _subscription = topic.subscribe(&ws);
-            while let Some(message) = ws.receive()? {
-                match message.as_text() {
-                    Some("topic") => drop(topic.publish("published")),
-                    _ => ws.send(message)?,
-                }
-            }
+            serve(ws)?;
         }
         Ok(Body::empty())
     };
@@ -144,4 +157,55 @@ fn server_without_tls_is_an_error_and_a_silent_one_is_given_up_in_time() {
     let url = format!("wss://{address}/");
     let waiting = runtime::spawn(move || Connect::to(url).timeout(NEVER).connect().map(drop));
     waiting.kill();
+}
+
+/// What is encrypted already can't be dropped any more.
+#[test]
+fn dropping_the_oldest_does_not_break_the_tls_stream() {
+    let _watchdog = watchdog();
+    let topic = Topic::new(TopicPolicy::DropOldest { keep: 300 });
+    let (server, tls) = serve_with("localhost", WebSocketConfig::default(), {
+        let topic = topic.clone();
+        move |ws| {
+            let _subscription = topic.subscribe(&ws);
+            ws.send("subscribed")?;
+            while ws.receive()?.is_some() {}
+            Ok(())
+        }
+    });
+    let ws = Connect::to(url(&server)).tls(tls).connect().unwrap();
+    assert_eq!(ws.receive().unwrap(), Some(Message::from("subscribed")));
+    // Of different lengths, so that they don't end where records do; many more than the system takes.
+    let message = |i: usize| {
+        let mut message = pattern(50 + i * 37 % 100);
+        message.splice(..0, (i as u32).to_be_bytes());
+        message
+    };
+    const LAST: usize = 200_000;
+    let publisher = {
+        let topic = topic.clone();
+        thread::spawn(move || {
+            for i in 0..=LAST {
+                topic.publish(message(i));
+            }
+        })
+    };
+    let mut before = None;
+    while before != Some(LAST) {
+        let Some(Message::Binary(bytes)) = ws.receive().unwrap() else {
+            panic!("another end");
+        };
+        let i = u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize;
+        assert!(before < Some(i), "{i} behind {before:?}");
+        assert!(bytes == message(i), "{i}");
+        before = Some(i);
+        // Slower than it is published.
+        if i.is_multiple_of(50) {
+            runtime::sleep(Duration::from_millis(1));
+        }
+    }
+    publisher.join().unwrap();
+    assert!(topic.dropped() > 0);
+    ws.close(CloseCode::NORMAL, "").unwrap();
+    server.stop(Duration::from_secs(1));
 }

@@ -353,7 +353,7 @@ fn one_that_stays_behind_is_disconnected_too() {
     let mut peer = server.open();
     let ws = heard.next();
     let _subscription = topic.subscribe(&ws);
-    let publisher = runtime::spawn(move || topic.publish(pattern(256 << 20)));
+    let publisher = runtime::spawn(move || topic.publish(pattern(32 << 20)));
     let mut end = None;
     let began = Instant::now();
     while end.is_none() {

@@ -53,6 +53,17 @@ impl Stream {
         }
     }
 
+    /// How many of the bytes that the next write has to begin with are on their way already, though
+    /// they were not reported as written: see [`TlsStream::try_write`]. None with TCP.
+    #[inline]
+    pub fn owed(&self) -> usize {
+        match self {
+            Stream::Tcp(_) => 0,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.owed(),
+        }
+    }
+
     /// The peer's address.
     ///
     /// # Errors

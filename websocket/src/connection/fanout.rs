@@ -121,7 +121,9 @@ impl Connection {
         if output.drain.is_some() {
             // The peer is slow.
             if frame.volatile != 0 {
-                dropped = output.outbox.drop_oldest(frame.volatile, keep);
+                dropped = output
+                    .outbox
+                    .drop_oldest(frame.volatile, keep, self.stream.owed());
             }
             output.outbox.push_shared(frame);
             return dropped;
@@ -170,17 +172,17 @@ impl Connection {
     /// deadline, or the connection is cut.
     pub(crate) fn await_room(&self, deadline: Instant) -> bool {
         loop {
-            let drain = {
+            let room = {
                 let output = lock(&self.output);
-                match &output.drain {
-                    Some(drain) if output.outbox.len() > self.config.high_water => {
-                        Arc::clone(drain)
-                    }
+                // Who waits for the end of another's message is let go at the connection's.
+                let is_over = output.unfinished.is_some() && !output.closing.may_send_data();
+                match output.room() {
+                    Some(room) if output.waiting() > self.config.high_water && !is_over => room,
                     _ => return !output.cut,
                 }
             };
             let rest = deadline.saturating_duration_since(Instant::now());
-            if !drain.wait_timeout(rest) {
+            if !room.wait_timeout(rest) {
                 // Before the deadline: the caller unwinds, and may not wait.
                 return Instant::now() < deadline;
             }

@@ -349,6 +349,12 @@ impl TlsStream {
         self.session().write(&self.inner.tcp, pieces)
     }
 
+    /// How many of the bytes that the next write has to begin with are encrypted already, and can't
+    /// be exchanged for others.
+    pub fn owed(&self) -> usize {
+        self.session().owed()
+    }
+
     fn session(&self) -> std::sync::MutexGuard<'_, Session> {
         lock(&self.inner.session)
     }

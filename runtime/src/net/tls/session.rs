@@ -327,6 +327,11 @@ impl Session {
         }
     }
 
+    /// How many of the bytes to be written next are encrypted already.
+    pub(super) fn owed(&self) -> usize {
+        self.owed
+    }
+
     /// Encrypts the next piece of what is to be written.
     fn encrypt_from(
         &mut self,
