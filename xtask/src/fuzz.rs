@@ -35,8 +35,8 @@ const SECONDS: u64 = 60;
 /// The same in CI: there the targets are a watchdog, and what is new is found in longer runs.
 const CI_SECONDS: u64 = 2;
 
-/// How much longer than asked for a run may take.
-const GRACE: Duration = Duration::from_secs(60);
+/// How much longer than asked for a run may take: it begins with all that was found before.
+const GRACE: Duration = Duration::from_secs(600);
 
 /// No input takes that long, even on a loaded machine, nor that much memory.
 const INPUT_LIMITS: [&str; 2] = ["-timeout=20", "-rss_limit_mb=1024"];
@@ -49,6 +49,8 @@ pub(crate) struct Options {
     seconds: u64,
     /// One input, instead of ever new ones.
     input: Option<PathBuf>,
+    /// Begins with the seeds alone, and keeps nothing of what is found but failures.
+    fresh: bool,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Options {
             target: None,
             seconds: SECONDS,
             input: None,
+            fresh: false,
         };
         let mut words = words.iter();
         while let Some(&word) = words.next() {
@@ -80,12 +83,13 @@ impl Options {
         Ok(options)
     }
 
-    /// The run that is part of CI.
+    /// The run that is part of CI: as long on a machine that has fuzzed for days as on a new one.
     pub(crate) fn ci() -> Options {
         Options {
             target: None,
             seconds: CI_SECONDS,
             input: None,
+            fresh: true,
         }
     }
 }
@@ -130,7 +134,7 @@ pub(crate) fn run(steps: &mut Steps, options: &Options) -> Result<()> {
     for target in chosen {
         match &options.input {
             Some(input) => again(steps, target, input)?,
-            None => fuzz(steps, target, options.seconds)?,
+            None => fuzz(steps, target, options)?,
         }
     }
     Ok(())
@@ -180,10 +184,18 @@ fn program(target: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn fuzz(steps: &mut Steps, target: &str, seconds: u64) -> Result<()> {
+fn fuzz(steps: &mut Steps, target: &str, options: &Options) -> Result<()> {
     let directory = directory()?;
     // What is found goes to the first of the folders, the seeds are only read.
-    let corpus = directory.join("corpus").join(target);
+    let corpus = if options.fresh {
+        let corpus = directory.join("fresh-corpus").join(target);
+        if corpus.exists() {
+            fs::remove_dir_all(&corpus)?;
+        }
+        corpus
+    } else {
+        directory.join("corpus").join(target)
+    };
     let seeds = project::root()?.join("fuzz/corpus").join(target);
     let artifacts = directory.join("artifacts").join(target);
     for directory in [&corpus, &artifacts] {
@@ -194,12 +206,12 @@ fn fuzz(steps: &mut Steps, target: &str, seconds: u64) -> Result<()> {
     let known = files(&artifacts)?;
 
     let mut command = program(target)?;
-    command.arg(format!("-max_total_time={seconds}"));
+    command.arg(format!("-max_total_time={}", options.seconds));
     command.arg(format!("-artifact_prefix={}/", artifacts.display()));
     command.arg("-print_final_stats=1");
     command.args([&corpus, &seeds]);
     command.stdout(file.try_clone()?).stderr(file);
-    let limit = Duration::from_secs(seconds) + GRACE;
+    let limit = Duration::from_secs(options.seconds) + GRACE;
     let result = steps.run(&format!("fuzz {target}"), limit, &mut command);
     let said = fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
     match result {
