@@ -377,11 +377,7 @@ impl Connection {
     /// Does what a control frame asks for.
     fn answer(self: &Arc<Self>, event: Event) -> Result<()> {
         match event {
-            Event::Ping(payload) => match self.send_frame(OpCode::Pong, payload.into()) {
-                // The close frame that has gone out leaves nothing to say.
-                Err(WebSocketError::Closed) => Ok(()),
-                result => result,
-            },
+            Event::Ping(payload) => self.answer_ping(payload),
             Event::Close(frame) => {
                 let mut output = lock(&self.output);
                 if let Some(reply) = output.closing.on_close_received(frame) {
@@ -400,6 +396,22 @@ impl Connection {
             }
             Event::Message(_) | Event::Part(_) => Ok(()),
         }
+    }
+
+    /// A pong is due until the peer's close frame has come (RFC 6455, 5.5.2).
+    fn answer_ping(self: &Arc<Self>, payload: Vec<u8>) -> Result<()> {
+        let mut output = lock(&self.output);
+        match output.closing.state() {
+            CloseState::Open => {}
+            // Who waits for the peer's close frame does not wait for room.
+            CloseState::CloseSent if output.outbox.len() <= self.config.high_water => {
+                self.put(&mut output, OpCode::Pong, payload.into());
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+        self.put(&mut output, OpCode::Pong, payload.into());
+        self.make_room(output)
     }
 
     /// Sends a message.

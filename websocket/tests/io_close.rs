@@ -11,8 +11,8 @@ use greenwood_runtime::{self as runtime, Event};
 use greenwood_websocket::proto::ProtocolError;
 use greenwood_websocket::{CloseCode, Disconnect, WebSocket, WebSocketConfig, WebSocketError};
 use io_support::{
-    BINARY, CLOSE, DEADLINE, NEVER, TEXT, announcement, binary, close, echo, frame, news, pattern,
-    ping, serve, serve_with, text,
+    BINARY, CLOSE, DEADLINE, NEVER, PONG, TEXT, announcement, binary, close, echo, frame, news,
+    pattern, ping, serve, serve_with, text,
 };
 
 /// Long enough for a loaded machine to answer, short enough to wait for.
@@ -81,6 +81,8 @@ fn application_that_returns_closes_with_1000() {
     peer.expect(TEXT, "first");
     peer.expect(CLOSE, [0x03, 0xe8]);
     peer.write([binary(pattern(100_000)), ping("p"), close(1000)].concat());
+    // RFC 6455, 5.5.2: a pong is due until the close frame has come.
+    peer.expect(PONG, "p");
     peer.expect_end();
 }
 
