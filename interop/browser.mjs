@@ -4,26 +4,12 @@
 
 import assert from "node:assert/strict";
 import process from "node:process";
-import { chromium } from "playwright-core";
 import { args, run, test } from "./cases.mjs";
+import { launch } from "./windows.mjs";
 
 const [ECHO, PID, CHROMIUM, SCREENSHOT] = args("ECHO_HOST:PORT", "ECHO_PID", "CHROMIUM", "[SCREENSHOT]");
 
-const browser = await chromium.launch({
-  executablePath: CHROMIUM,
-  timeout: 60_000,
-  args: [
-    // CI runs as root, where Chromium's sandbox does not work.
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    // Nothing but the page is to be fetched.
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch(CHROMIUM);
 const complaints = [];
 const requests = [];
 const page = await visit({ width: 900, height: 760 });

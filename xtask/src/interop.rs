@@ -22,7 +22,7 @@ const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 /// Installs what is missing, builds the servers, and runs all scripts of `interop/`.
 pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
     prepare(steps)?;
-    let echo = Server::echo("echo")?;
+    let echo = Server::with_page("echo", "echo")?;
     let mut bench = Server::echo_bench()?;
     for (name, script, servers) in [
         ("interop: ws", "node_ws.mjs", 2),
@@ -54,14 +54,20 @@ pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
     steps.call("the server with TLS ends as it should", || echo.interrupt())?;
     nginx::run(steps)?;
 
-    // A server of its own, since the last case interrupts it.
-    let echo = Server::echo("echo_browser")?;
-    let mut command = interpreter("browser.mjs")?;
-    command.args([&echo.address, &echo.id().to_string()]);
-    command.arg(install::chromium()?);
-    command.args(screenshot);
-    steps.run("interop: browser", LIMIT, &mut command)?;
-    steps.call("the interrupted server exits with 0", || echo.ended())?;
+    // Servers of their own, since the last case of each interrupts it.
+    for (name, script, example) in [
+        ("interop: browser", "browser.mjs", "echo"),
+        ("interop: chat, two windows", "chat.mjs", "chat"),
+        ("interop: ticker, two windows", "ticker.mjs", "broadcast"),
+    ] {
+        let server = Server::with_page(example, &format!("{example}_browser"))?;
+        let mut command = interpreter(script)?;
+        command.args([&server.address, &server.id().to_string()]);
+        command.arg(install::chromium()?);
+        command.args(screenshot.filter(|_| example == "echo"));
+        steps.run(name, LIMIT, &mut command)?;
+        steps.call("the interrupted server exits with 0", || server.ended())?;
+    }
     if let Some(file) = screenshot {
         println!("the screenshot is {}", file.display());
     }

@@ -37,10 +37,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the example `echo` at a free port.
-    pub(crate) fn echo(name: &str) -> Result<Server> {
-        let mut command = Command::new(project::example("echo")?);
-        command.args(["127.0.0.1", "0"]);
+    /// Starts an example that has a page, at a free port. The name is its log's.
+    pub(crate) fn with_page(example: &str, name: &str) -> Result<Server> {
+        let mut command = Command::new(project::example(example)?);
+        command.arg("127.0.0.1:0");
         Server::that_says_where(command, log(name)?)
     }
 
