@@ -42,7 +42,11 @@ pub fn broadcast<'m, W: Borrow<WebSocket>>(
     let mut message = SharedMessage::new(message.into(), 0);
     let mut delivery = Delivery::default();
     let mut behind = Behind::default();
-    for websocket in websockets {
+    let mut websockets = websockets.into_iter().peekable();
+    while let Some(websocket) = websockets.next() {
+        if let Some(next) = websockets.peek() {
+            Connection::prefetch(Arc::as_ptr(next.borrow().connection()));
+        }
         let connection = websocket.borrow().connection();
         match connection.share(&mut message, usize::MAX) {
             Shared::Closed => delivery.closed += 1,

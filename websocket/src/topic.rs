@@ -141,7 +141,7 @@ impl Topic {
         let mut ahead = list.iter().flat_map(|piece| piece.iter()).skip(AHEAD);
         for member in list.iter().flat_map(|piece| piece.iter()) {
             if let Some(member) = ahead.next() {
-                Connection::prefetch(&member.connection);
+                Connection::prefetch(member.connection.as_ptr());
             }
             let Some(connection) = member.connection.upgrade() else {
                 gone.push(Weak::clone(&member.connection));

@@ -1,7 +1,5 @@
 //! Messages that go to many connections: they are put like others, except that nobody waits here.
 
-use std::sync::Weak;
-
 use super::*;
 use crate::outbox::SharedFrame;
 use crate::proto::simd::prefetch;
@@ -24,10 +22,10 @@ pub(crate) enum Shared {
 const LINES: usize = 3;
 
 impl Connection {
-    /// Has the processor fetch what a send needs, of a connection that may be gone.
+    /// Has the processor fetch what a send needs. The connection may be gone.
     #[inline]
-    pub(crate) fn prefetch(connection: &Weak<Connection>) {
-        prefetch(connection.as_ptr(), LINES);
+    pub(crate) fn prefetch(connection: *const Connection) {
+        prefetch(connection, LINES);
     }
 
     /// Sends a shared message, or queues it; never waits. Of a volatile kind no more than `keep`
