@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "tls")]
 use greenwood_runtime::net::{ClientTls, TlsStream};
 use greenwood_runtime::net::{Stream, TcpStream, getaddrinfo};
-#[cfg(feature = "tls")]
-use greenwood_runtime::with_timeout;
 
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
@@ -187,10 +185,13 @@ impl Connect {
             Some(tls) => tls,
             None => default_tls()?,
         };
-        match with_timeout(deadline.rest()?, || TlsStream::connect(tcp, host, tls)) {
-            Ok(connected) => Ok(connected.map_err(ConnectError::Tls)?.into()),
-            Err(_) => Err(ConnectError::Timeout(deadline.limit)),
-        }
+        // All of what is left, also where the settings allow a handshake less.
+        TlsStream::connect_timeout(tcp, host, tls, deadline.rest()?)
+            .map(Stream::from)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => ConnectError::Timeout(deadline.limit),
+                _ => ConnectError::Tls(error),
+            })
     }
 
     #[cfg(not(feature = "tls"))]
@@ -389,7 +390,10 @@ fn default_tls() -> Result<&'static ClientTls, ConnectError> {
         return Ok(tls);
     }
     // An error is not kept: the next call may find what is missing.
-    let tls = ClientTls::new().map_err(ConnectError::Tls)?;
+    let tls = ClientTls::builder()
+        .alpn(["http/1.1"])
+        .build()
+        .map_err(ConnectError::Tls)?;
     Ok(TLS.get_or_init(|| tls))
 }
 

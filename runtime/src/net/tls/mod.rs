@@ -107,6 +107,20 @@ impl TlsStream {
     /// `InvalidInput` for a name that is none; else as [`accept`](TlsStream::accept), and
     /// `InvalidData` for a certificate that is not to be trusted.
     pub fn connect(tcp: TcpStream, name: &str, tls: &ClientTls) -> io::Result<TlsStream> {
+        TlsStream::connect_timeout(tcp, name, tls, tls.handshake_timeout())
+    }
+
+    /// As [`connect`](TlsStream::connect), with a time limit of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](TlsStream::connect).
+    pub fn connect_timeout(
+        tcp: TcpStream,
+        name: &str,
+        tls: &ClientTls,
+        timeout: Duration,
+    ) -> io::Result<TlsStream> {
         // As in a URL, an IPv6 address may be in brackets.
         let bare = name
             .strip_prefix('[')
@@ -121,7 +135,7 @@ impl TlsStream {
             _ => None,
         };
         let side = UnbufferedClientConnection::new(tls.config(), server).map_err(|e| failed(&e))?;
-        handshake(tcp, Side::Client(side), asked, tls.handshake_timeout())
+        handshake(tcp, Side::Client(side), asked, timeout)
     }
 
     /// What was agreed on, and who the other side is.
