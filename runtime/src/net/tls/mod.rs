@@ -43,6 +43,10 @@ const FAREWELL_BYTES: usize = 64 * 1024;
 /// read.
 const CLOSE_TIME: Duration = Duration::from_secs(10);
 
+/// After so long a wait the greenlet gives back what the last message needed of the stack: a page
+/// more than without TLS.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// A TLS connection over TCP: gevent's `SSLSocket`. A clone is a second handle to the same
 /// connection, and costs no descriptor.
 ///
@@ -283,13 +287,26 @@ impl TlsStream {
     }
 
     fn wait_readable_until(&self, until: Option<u64>) -> io::Result<()> {
+        let (answer, busy) = {
+            let session = self.session();
+            (session.has_answer(), session.busy)
+        };
         // What was decrypted already is not announced by the socket.
-        let answer = self.session().has_answer();
         if answer && switch::may_wait() {
             switch::check();
             // Always ready is no reason to keep the hub for oneself.
             switch::share();
             return Ok(());
+        }
+        let soon = switch::deadline(Some(BUSY));
+        if busy && until.is_none_or(|until| Some(until) > soon) {
+            match self.inner.tcp.wait_until(Direction::Read, soon) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    self.session().busy = false;
+                    crate::trim_stack();
+                }
+                result => return result,
+            }
         }
         self.inner.tcp.wait_until(Direction::Read, until)
     }

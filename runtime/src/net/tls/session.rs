@@ -55,6 +55,8 @@ pub(super) struct Session {
     pub(super) fin_due: bool,
     /// Our side does not want to read any more.
     pub(super) deaf: bool,
+    /// Something has come since the stack was trimmed.
+    pub(super) busy: bool,
     /// Closing is to look like a failure.
     pub(super) reset: bool,
     failure: Option<rustls::Error>,
@@ -128,6 +130,7 @@ impl Session {
             closed: false,
             fin_due: false,
             deaf: false,
+            busy: false,
             reset: false,
             failure: None,
         }
@@ -203,6 +206,7 @@ impl Session {
             // Records begin with a small number (RFC 8446 section 5.1).
             Ok(_) if self.is_handshaking() && buffer[0] >= b' ' => Err(no_tls()),
             Ok(_) => {
+                self.busy = true;
                 let used = self.decrypt(&mut buffer, sink);
                 self.keep(&buffer[used..]);
                 Ok(())
