@@ -76,7 +76,7 @@ impl Event {
         self.wait_until(switch::deadline(Some(timeout)))
     }
 
-    fn wait_until(&self, deadline: Option<u64>) -> bool {
+    pub(crate) fn wait_until(&self, deadline: Option<u64>) -> bool {
         switch::check();
         let waiter = {
             let mut state = lock(&self.state);

@@ -77,6 +77,6 @@ pub use greenlet::{
 pub use panics::{is_interrupt, is_kill};
 pub use queue::{GetError, PutError, Queue};
 pub use semaphore::Semaphore;
-pub use server::StreamServer;
+pub use server::{Detached, Seat, StreamServer};
 pub use switch::{BeforeSwitch, before_switch};
 pub use timeout::{Timeout, with_timeout};

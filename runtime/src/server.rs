@@ -58,14 +58,15 @@ pub struct StreamServer {
     inner: Arc<Inner>,
 }
 
-type Handle = dyn Fn(TcpStream, SocketAddr) + Send + Sync;
+type Handle = dyn Fn(TcpStream, SocketAddr, Seat) + Send + Sync;
 
 struct Inner {
     address: SocketAddr,
     handle: Box<Handle>,
     state: Mutex<State>,
-    /// Those whose handler runs, by the greenlet's number.
-    connections: Mutex<HashMap<u64, Current>>,
+    connections: Mutex<Connections>,
+    /// The time to finish is over: whoever is left is killed.
+    killing: AtomicBool,
     /// The greenlet that accepts is to end, if it has started at all.
     closing: AtomicBool,
     /// The greenlet that accepts had no room.
@@ -80,6 +81,117 @@ struct State {
     acceptor: Option<Greenlet<()>>,
     /// The error that has ended accepting.
     failure: Option<i32>,
+}
+
+/// Those who are being served.
+#[derive(Default)]
+struct Connections {
+    /// By the number of the greenlet with which they began.
+    seated: HashMap<u64, Seated>,
+    /// Who waits until no more than so many are left.
+    waiters: Vec<(usize, Arc<Event>)>,
+}
+
+#[derive(Clone)]
+enum Seated {
+    /// Its handler runs in this greenlet.
+    Greenlet(Current),
+    Detached(Arc<dyn Detached>),
+}
+
+/// A connection that is served without a greenlet of its own: see [`Seat::detach`].
+pub trait Detached: Send + Sync + 'static {
+    /// The server stops and the connection's time is over: it is to end at once, as a greenlet that
+    /// is killed. Must not block.
+    fn kill(&self);
+
+    /// Whether the caller is at work on this very connection: then a stop that it calls does not
+    /// wait for it.
+    fn is_current(&self) -> bool;
+}
+
+/// A connection's place among those that a [`StreamServer`] serves: it counts as served as long as
+/// there is a seat, and the stop waits for it. Dropping it gives it up.
+///
+/// From [`StreamServer::with_seats`].
+pub struct Seat {
+    inner: Arc<Inner>,
+    id: u64,
+    _slot: Slot,
+}
+
+impl Seat {
+    /// Says that the connection goes on without the greenlet that it began with: that may end, and
+    /// the server turns to `detached` from now on.
+    pub fn detach(&self, detached: Arc<dyn Detached>) {
+        {
+            let mut connections = lock(&self.inner.connections);
+            let seated = Seated::Detached(Arc::clone(&detached));
+            connections.seated.insert(self.id, seated);
+        }
+        // Set before those who are left are looked at: one of the two sees the other.
+        if self.inner.killing.load(Ordering::SeqCst) {
+            detached.kill();
+        }
+    }
+
+    fn take(inner: &Arc<Inner>, slot: Slot) -> Seat {
+        let current = getcurrent().expect("handlers run in greenlets");
+        let id = current.id();
+        let seated = Seated::Greenlet(current);
+        lock(&inner.connections).seated.insert(id, seated);
+        Seat {
+            inner: Arc::clone(inner),
+            id,
+            _slot: slot,
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let (seated, waiters) = {
+            let mut connections = lock(&self.inner.connections);
+            let Connections { seated, waiters } = &mut *connections;
+            let left = seated.remove(&self.id);
+            // A burst must not keep its room for ever.
+            if seated.capacity() > 64 && seated.len() * 8 < seated.capacity() {
+                seated.shrink_to_fit();
+            }
+            let count = seated.len();
+            let waiters: Vec<_> = waiters.extract_if(.., |(few, _)| count <= *few).collect();
+            (left, waiters)
+        };
+        // What was detached is the user's, and dropped without the lock.
+        drop(seated);
+        for (_, waiter) in waiters {
+            waiter.set();
+        }
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Seated {
+    fn is_current(&self, greenlet: Option<u64>) -> bool {
+        match self {
+            Seated::Greenlet(current) => Some(current.id()) == greenlet,
+            Seated::Detached(detached) => detached.is_current(),
+        }
+    }
+
+    fn kill(&self) {
+        match self {
+            Seated::Greenlet(current) => current.kill_nowait(),
+            Seated::Detached(detached) => detached.kill(),
+        }
+    }
 }
 
 impl StreamServer {
@@ -104,6 +216,19 @@ impl StreamServer {
     where
         F: Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
     {
+        StreamServer::with_seats(listener, move |stream, peer, _seat| handle(stream, peer))
+    }
+
+    /// As [`from_listener`](StreamServer::from_listener), for handlers whose connections may go on
+    /// after they have returned, without a greenlet: as long as they keep the [`Seat`].
+    ///
+    /// # Errors
+    ///
+    /// When the listener has no internet address.
+    pub fn with_seats<F>(listener: TcpListener, handle: F) -> io::Result<StreamServer>
+    where
+        F: Fn(TcpStream, SocketAddr, Seat) + Send + Sync + 'static,
+    {
         let inner = Inner {
             address: listener.local_addr()?,
             handle: Box::new(handle),
@@ -114,6 +239,7 @@ impl StreamServer {
                 failure: None,
             }),
             connections: Mutex::default(),
+            killing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             stopped: Event::new(),
@@ -155,7 +281,7 @@ impl StreamServer {
 
     /// How many connections are being served.
     pub fn connections(&self) -> usize {
-        lock(&self.inner.connections).len()
+        lock(&self.inner.connections).seated.len()
     }
 
     /// Starts accepting, and returns. Does nothing if it has started.
@@ -275,25 +401,48 @@ impl StreamServer {
     }
 
     fn finish_until(&self, deadline: Option<u64>) {
-        let myself = getcurrent().map(|current| current.id());
-        let running: Vec<Current> = {
-            let connections = lock(&self.inner.connections);
-            connections
-                .values()
-                .filter(|it| Some(it.id()) != myself)
-                .cloned()
-                .collect()
-        };
-        for connection in &running {
-            await_end(connection.task(), deadline);
+        let (others, _) = self.others();
+        self.await_others(deadline);
+        self.inner.killing.store(true, Ordering::SeqCst);
+        for connection in self.others().0 {
+            connection.kill();
         }
-        for connection in &running {
-            connection.kill_nowait();
-        }
-        for connection in &running {
-            await_end(connection.task(), None);
+        self.await_others(None);
+        // A greenlet ends a little after it has given up its seat.
+        for connection in others {
+            if let Seated::Greenlet(greenlet) = connection {
+                await_end(greenlet.task(), None);
+            }
         }
         self.inner.stopped.set();
+    }
+
+    /// Those who are served, and how many of them are left out: the caller's own connection.
+    fn others(&self) -> (Vec<Seated>, usize) {
+        let mut seated: Vec<Seated> = {
+            let connections = lock(&self.inner.connections);
+            connections.seated.values().cloned().collect()
+        };
+        let all = seated.len();
+        let myself = getcurrent().map(|current| current.id());
+        seated.retain(|it| !it.is_current(myself));
+        let mine = all - seated.len();
+        (seated, mine)
+    }
+
+    /// Waits until only the caller's own connection is left, no longer than `deadline`.
+    fn await_others(&self, deadline: Option<u64>) {
+        let (_, mine) = self.others();
+        let few = {
+            let mut connections = lock(&self.inner.connections);
+            if connections.seated.len() <= mine {
+                return;
+            }
+            let few = Arc::new(Event::new());
+            connections.waiters.push((mine, Arc::clone(&few)));
+            few
+        };
+        few.wait_until(deadline);
     }
 }
 
@@ -392,11 +541,10 @@ impl Acceptor {
         let run = move || {
             unserved.disarm();
             last.store(SERVED, Ordering::SeqCst);
-            let _slot = slot;
-            let _entry = Entry::new(&inner);
+            let seat = Seat::take(&inner, slot);
             // Accepted just before the server stopped: it is not among those that stop waits for.
             if lock(&inner.state).listener.is_some() {
-                (inner.handle)(stream, peer);
+                (inner.handle)(stream, peer, seat);
             }
         };
         Builder::new().hub(hub).spawn(run).map(drop)
@@ -502,31 +650,5 @@ struct Slot(Arc<Semaphore>);
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.release();
-    }
-}
-
-/// The entry of a running handler.
-struct Entry<'a> {
-    inner: &'a Inner,
-    id: u64,
-}
-
-impl Entry<'_> {
-    fn new(inner: &Inner) -> Entry<'_> {
-        let current = getcurrent().expect("handlers run in greenlets");
-        let id = current.id();
-        lock(&inner.connections).insert(id, current);
-        Entry { inner, id }
-    }
-}
-
-impl Drop for Entry<'_> {
-    fn drop(&mut self) {
-        let mut connections = lock(&self.inner.connections);
-        connections.remove(&self.id);
-        // A burst must not keep its room for ever.
-        if connections.capacity() > 64 && connections.len() * 8 < connections.capacity() {
-            connections.shrink_to_fit();
-        }
     }
 }
