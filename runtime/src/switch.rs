@@ -273,6 +273,9 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
         local.frame.panic.set(Some(payload));
         return Parked::Interrupted(Interrupt::Hook);
     }
+    if local.frame.in_burst.take() {
+        crate::net::parking::hand_over(task);
+    }
     let timeout = earliest(&local.frame);
     let until = match (deadline, timeout) {
         (Some(deadline), Some((_, timeout))) => Some(deadline.min(timeout)),

@@ -62,6 +62,9 @@ pub(crate) struct Frame {
     pub(crate) panic: Cell<Option<Box<dyn std::any::Any + Send>>>,
     /// An interrupt has been raised before without a wait.
     pub(crate) raised: Cell<bool>,
+    /// The greenlet leads the hub's parked connections and runs one of them: before it switches,
+    /// another has to lead.
+    pub(crate) in_burst: Cell<bool>,
 }
 
 impl Frame {
@@ -71,6 +74,7 @@ impl Frame {
             before_switch: RefCell::new(None),
             panic: Cell::new(None),
             raised: Cell::new(false),
+            in_burst: Cell::new(false),
         }
     }
 }

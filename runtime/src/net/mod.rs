@@ -4,6 +4,7 @@
 //! for it has a registration of its own, so no wait is ever forwarded from one hub to another.
 
 mod listener;
+pub mod parking;
 mod resolve;
 pub(crate) mod socket;
 mod stream;

@@ -32,6 +32,8 @@ pub(crate) struct Socket {
     first: OnceLock<Arc<Endpoint>>,
     more: Mutex<Vec<Arc<Endpoint>>>,
     fd: OwnedFd,
+    /// All registrations are among `more`, from where they can be dropped again.
+    is_transient: bool,
 }
 
 /// A socket's registration with one hub.
@@ -113,7 +115,37 @@ impl Socket {
             first: OnceLock::new(),
             more: Mutex::default(),
             fd,
+            is_transient: false,
         }
+    }
+
+    /// A socket whose registrations can be dropped by [`unregister`](Socket::unregister): waits for
+    /// it are rare, and a registration takes more memory than the socket.
+    pub(crate) fn transient(fd: OwnedFd) -> Socket {
+        Socket {
+            is_transient: true,
+            ..Socket::new(fd)
+        }
+    }
+
+    /// Drops the registrations for which nobody waits, if they are transient.
+    pub(crate) fn unregister(&self) {
+        if self.is_transient {
+            // Who is about to wait has got its own handle under the lock.
+            let unused: Vec<_> = lock(&self.more)
+                .extract_if(.., |endpoint| Arc::strong_count(endpoint) == 1)
+                .collect();
+            drop(unused);
+        }
+    }
+
+    /// The descriptor, in no hub's epoll set any more.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        let Socket {
+            first, more, fd, ..
+        } = self;
+        drop((first, more));
+        fd
     }
 
     /// A new descriptor moved to a number of the caller's hub, so that it needs no duplicate. To be
@@ -133,6 +165,10 @@ impl Socket {
             return Ok(endpoint);
         }
         let endpoint = self.register(this_hub())?;
+        if self.is_transient {
+            lock(&self.more).push(Arc::clone(&endpoint));
+            return Ok(endpoint);
+        }
         // Where another hub has been first, this one is put with the rest.
         if let Err(endpoint) = self.first.set(Arc::clone(&endpoint)) {
             lock(&self.more).push(endpoint);
@@ -142,9 +178,10 @@ impl Socket {
 
     /// The registration with the caller's hub, if it has waited before.
     fn known_endpoint(&self) -> Option<Arc<Endpoint>> {
-        let first = self.first.get()?;
-        if first.readiness.is_here() {
-            return Some(Arc::clone(first));
+        match self.first.get() {
+            Some(first) if first.readiness.is_here() => return Some(Arc::clone(first)),
+            None if !self.is_transient => return None,
+            _ => {}
         }
         lock(&self.more)
             .iter()
@@ -194,7 +231,7 @@ impl Socket {
         };
         match self.first.get() {
             Some(first) if first.readiness.is_here() => note(first),
-            Some(_) if this_hub() != NO_HUB => {
+            known if (known.is_some() || self.is_transient) && this_hub() != NO_HUB => {
                 if let Some(endpoint) = self.known_endpoint() {
                     note(&endpoint);
                 }

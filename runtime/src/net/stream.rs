@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::TcpStream;
 #[cfg(feature = "tls")]
 use super::TlsStream;
+#[cfg(feature = "tls")]
+use crate::sys::fd;
 
 /// A connection of whichever kind a server has accepted, with the calls that they share. A clone is
 /// a second handle to the same connection, and costs no descriptor.
@@ -61,6 +63,37 @@ impl Stream {
             Stream::Tcp(_) => 0,
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.owed(),
+        }
+    }
+
+    /// As [`TcpStream::unregistered`]; a TLS connection stays as it is.
+    #[must_use = "the handle is used up"]
+    pub fn unregistered(self) -> Stream {
+        match self {
+            Stream::Tcp(tcp) => Stream::Tcp(tcp.unregistered()),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => Stream::Tls(tls),
+        }
+    }
+
+    /// Whether a read that brings less than there was room for has brought all there is: true for
+    /// TCP. TLS decrypts a few records at a time.
+    pub fn is_drained_by_short_reads(&self) -> bool {
+        match self {
+            Stream::Tcp(_) => true,
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => false,
+        }
+    }
+
+    /// Whether a read that brings nothing (`WouldBlock`) has left nothing. TLS also says so when
+    /// what it has taken from the socket is no whole record, and there may be more in that. Asks
+    /// the system.
+    pub fn is_drained(&self) -> bool {
+        match self {
+            Stream::Tcp(_) => true,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => !fd::poll(tls.as_fd(), false, Some(Duration::ZERO)).unwrap_or(true),
         }
     }
 

@@ -152,6 +152,29 @@ impl TcpStream {
         }
     }
 
+    /// The same connection, no longer registered with any hub: for a connection that is going to be
+    /// [parked](super::parking), which would otherwise be told of everything twice. Does nothing
+    /// while there are other handles to it.
+    #[must_use = "the handle is used up"]
+    pub fn unregistered(self) -> TcpStream {
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => TcpStream {
+                inner: Arc::new(Inner {
+                    socket: Socket::transient(inner.socket.into_fd()),
+                    read_timeout: inner.read_timeout,
+                    write_timeout: inner.write_timeout,
+                }),
+            },
+            Err(inner) => TcpStream { inner },
+        }
+    }
+
+    /// Takes the connection out of the hubs' registrations again, if it is one that was
+    /// [`unregistered`](TcpStream::unregistered) and nobody waits for it. The next wait registers it.
+    pub fn unregister(&self) {
+        self.inner.socket.unregister();
+    }
+
     /// A second handle to the same socket. Costs no descriptor.
     ///
     /// # Errors

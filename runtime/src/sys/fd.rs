@@ -72,6 +72,59 @@ pub(crate) fn arm(fd: &OwnedFd, at_ns: u64) {
     };
 }
 
+/// An epoll set, as a descriptor that is readable while something in it is.
+pub(crate) fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointer; a descriptor that it returns is new and ours.
+    let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts `fd` into an epoll set, edge-triggered for reading; its events carry `key`. What is there
+/// already is reported at once.
+pub(crate) fn epoll_add(set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32,
+        u64: key,
+    };
+    let (set, fd) = (set.as_raw_fd(), fd.as_raw_fd());
+    // SAFETY: `event` is a valid epoll_event.
+    check(unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, fd, &mut event) }).map(drop)
+}
+
+/// Takes `fd` out of an epoll set, if it is in it.
+pub(crate) fn epoll_remove(set: BorrowedFd<'_>, fd: BorrowedFd<'_>) {
+    let (set, fd) = (set.as_raw_fd(), fd.as_raw_fd());
+    // SAFETY: no event is needed to delete one.
+    unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+}
+
+/// How many events are taken out of an epoll set at once.
+pub(crate) const EPOLL_BATCH: usize = 128;
+
+/// Takes the next events of an epoll set, at most [`EPOLL_BATCH`], and gives each to `take`: its
+/// key, and whether the peer has closed its side or the connection has failed. Never blocks.
+pub(crate) fn epoll_take(
+    set: BorrowedFd<'_>,
+    mut take: impl FnMut(u64, bool),
+) -> io::Result<usize> {
+    const CLOSED: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; EPOLL_BATCH];
+    // SAFETY: `events` has room for as many as are asked for.
+    let n = check(unsafe {
+        libc::epoll_wait(
+            set.as_raw_fd(),
+            events.as_mut_ptr(),
+            EPOLL_BATCH as libc::c_int,
+            0,
+        )
+    })? as usize;
+    for event in &events[..n] {
+        take(event.u64, event.events & CLOSED != 0);
+    }
+    Ok(n)
+}
+
 /// A duplicate of `fd` whose number is `hub` modulo `hubs`: the number decides which hub's epoll
 /// set it goes to.
 pub(crate) fn duplicate_for(fd: BorrowedFd<'_>, hub: u32, hubs: usize) -> io::Result<OwnedFd> {

@@ -19,6 +19,7 @@ mod net;
 mod no_memory;
 mod overflow;
 mod panics;
+mod parking;
 mod pinning;
 mod queue;
 mod resolve;

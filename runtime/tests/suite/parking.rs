@@ -1,0 +1,222 @@
+//! Parked connections, without a protocol: bytes are counted and sent back.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "the peer is the foreign side, on a plain thread"
+)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream as StdStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use greenwood_runtime::net::parking::{Burst, Parked, Place, Then};
+use greenwood_runtime::net::{TcpListener, TcpStream};
+use greenwood_runtime::{Builder, Detached, Event, Hub, Seat, StreamServer, sleep};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Sends back what comes; does something before that.
+struct Echo {
+    stream: TcpStream,
+    place: Arc<Place>,
+    seat: Mutex<Option<Seat>>,
+    running: AtomicUsize,
+    act: fn(&Echo, &[u8]),
+}
+
+impl Parked for Echo {
+    fn ready(&self, burst: &Burst) -> Then {
+        assert_eq!(self.running.fetch_add(1, Ordering::SeqCst), 0);
+        assert_eq!(Hub::current(), Some(self.place_hub()));
+        assert!(self.place.is_current());
+        let mut buffer = [0; 64];
+        let then = loop {
+            match self.stream.try_read(&mut buffer) {
+                Ok(n) if n > 0 => {
+                    let act = || {
+                        (self.act)(self, &buffer[..n]);
+                        (&self.stream).write_all(&buffer[..n]).ok();
+                    };
+                    if catch_unwind(AssertUnwindSafe(act)).is_err() {
+                        break self.end();
+                    }
+                }
+                _ if burst.is_closed() => break self.end(),
+                _ => break Then::Wait,
+            }
+            if !burst.may_go_on() {
+                break Then::Again;
+            }
+        };
+        assert_eq!(self.running.fetch_sub(1, Ordering::SeqCst), 1);
+        then
+    }
+}
+
+impl Echo {
+    fn end(&self) -> Then {
+        self.place.leave();
+        drop(self.seat.lock().unwrap().take());
+        Then::Wait
+    }
+
+    fn place_hub(&self) -> usize {
+        use std::os::fd::AsRawFd;
+        self.stream.as_raw_fd() as usize % Hub::count()
+    }
+}
+
+impl Detached for Echo {
+    fn kill(&self) {
+        self.stream.shutdown(std::net::Shutdown::Both).ok();
+        self.place.kill();
+    }
+
+    fn is_current(&self) -> bool {
+        self.place.is_current()
+    }
+}
+
+fn serve(act: fn(&Echo, &[u8])) -> StreamServer {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = StreamServer::with_seats(listener, move |stream, _, seat| {
+        let stream = stream.unregistered();
+        let place = Arc::new(Place::reserve(&stream).unwrap());
+        let echo = Arc::new(Echo {
+            stream,
+            place: Arc::clone(&place),
+            seat: Mutex::default(),
+            running: AtomicUsize::new(0),
+            act,
+        });
+        seat.detach(Arc::clone(&echo) as Arc<_>);
+        *echo.seat.lock().unwrap() = Some(seat);
+        place.park(echo).unwrap();
+    })
+    .unwrap();
+    server.start().unwrap();
+    server
+}
+
+fn connect(server: &StreamServer) -> StdStream {
+    let stream = StdStream::connect(server.local_addr()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+fn round_trip(stream: &mut StdStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+    let mut answer = vec![0; bytes.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, bytes);
+}
+
+fn wait_until(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < DEADLINE);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn parked_connections_are_called_when_something_arrives() {
+    let server = serve(|_, _| {});
+    let mut streams: Vec<_> = (0..40).map(|_| connect(&server)).collect();
+    for round in 0..50 {
+        for stream in &mut streams {
+            round_trip(stream, format!("{round}").as_bytes());
+        }
+    }
+    // More than one read, and more than one burst.
+    let long = vec![7; 60_000];
+    for stream in &mut streams {
+        round_trip(stream, &long);
+    }
+    assert_eq!(server.connections(), 40);
+    streams.truncate(10);
+    wait_until(|| server.connections() == 10);
+    drop(streams);
+    wait_until(|| server.connections() == 0);
+    server.stop(DEADLINE);
+}
+
+#[test]
+fn call_that_blocks_holds_up_no_other() {
+    static GO_ON: Event = Event::new();
+    let server = serve(|_, bytes| {
+        if bytes == b"wait" {
+            GO_ON.wait();
+        }
+    });
+    let mut waiting: Vec<_> = (0..10).map(|_| connect(&server)).collect();
+    for stream in &mut waiting {
+        stream.write_all(b"wait").unwrap();
+    }
+    let mut others: Vec<_> = (0..10).map(|_| connect(&server)).collect();
+    for _ in 0..100 {
+        for stream in &mut others {
+            round_trip(stream, b"x");
+        }
+    }
+    GO_ON.set();
+    for stream in &mut waiting {
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        round_trip(stream, b"again");
+    }
+    drop((waiting, others));
+    wait_until(|| server.connections() == 0);
+    server.stop(DEADLINE);
+}
+
+#[test]
+fn stop_kills_a_call_that_goes_on_blocking() {
+    let server = serve(|_, _| sleep(Duration::from_secs(600)));
+    let mut streams: Vec<_> = (0..4).map(|_| connect(&server)).collect();
+    for stream in &mut streams {
+        stream.write_all(b"x").unwrap();
+    }
+    let idle: Vec<_> = (0..4).map(|_| connect(&server)).collect();
+    wait_until(|| server.connections() == 8);
+    let began = Instant::now();
+    server.stop(Duration::from_millis(20));
+    assert!(began.elapsed() < DEADLINE);
+    assert_eq!(server.connections(), 0);
+    drop((streams, idle));
+}
+
+#[test]
+fn wake_calls_a_connection_of_which_nothing_is_heard() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    static PLACE: OnceLock<Arc<Place>> = OnceLock::new();
+    struct Counting;
+    impl Parked for Counting {
+        fn ready(&self, _: &Burst) -> Then {
+            CALLS.fetch_add(1, Ordering::SeqCst);
+            Then::Wait
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    let place = PLACE.get_or_init(|| Arc::new(Place::reserve(&stream).unwrap()));
+    place.park(Arc::new(Counting)).unwrap();
+    for calls in 1..20 {
+        let hub = calls % Hub::count();
+        let wake = || PLACE.get().unwrap().wake().unwrap();
+        match calls % 2 {
+            0 => wake(),
+            _ => Builder::new().hub(hub).spawn(wake).unwrap().join().unwrap(),
+        }
+        wait_until(|| CALLS.load(Ordering::SeqCst) == calls);
+    }
+    place.leave();
+    place.wake().unwrap();
+    drop(peer);
+    place.leave();
+    assert!(place.park(Arc::new(Counting)).is_err());
+}
