@@ -1,5 +1,6 @@
 //! The WSGI call (PEP 3333).
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::{Body, Environ, Result};
@@ -38,6 +39,12 @@ pub trait Application: Send + Sync + 'static {
     /// Any; the server answers with [`Error::status_hint`](crate::Error::status_hint), closes the
     /// connection and logs it. A panic is taken the same way, as 500.
     fn call(&self, environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body>;
+
+    /// The application itself, if a [`Handler`](crate::Handler) may know its type and offer it more
+    /// than the call. Default: none.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 impl<F> Application for F
@@ -52,5 +59,9 @@ where
 impl<A: Application + ?Sized> Application for Arc<A> {
     fn call(&self, environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body> {
         (**self).call(environ, start_response)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        (**self).as_any()
     }
 }

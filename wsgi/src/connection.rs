@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenwood_runtime::net::{Stream, TcpStream};
+use greenwood_runtime::{
+    Seat,
+    net::{Stream, TcpStream},
+};
 
 #[cfg(feature = "tls")]
 use crate::tls;
@@ -56,9 +59,9 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
 /// Serves a connection to its end.
-pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
+pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr, seat: Seat) {
     if let Some(continuation) = serve_http(shared, stream, remote) {
-        continuation.run(&*shared.app);
+        continuation.run(&*shared.app, seat);
     }
 }
 

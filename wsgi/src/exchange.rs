@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use greenwood_runtime::net::Stream;
+use greenwood_runtime::{Detached, Seat, net::Stream};
 
 use crate::{
     Application, Body, Environ, Error, OnStop, Result,
@@ -18,6 +18,7 @@ use crate::{
     options::Shared,
     pace::Pace,
     proto::{ApplicationFault, reason_phrase},
+    registry::Registry,
     writer::{ResponseWriter, Terms},
 };
 
@@ -33,12 +34,56 @@ pub struct Exchange<'s> {
 }
 
 /// Who goes on with an upgraded connection.
-type Successor = Box<dyn FnOnce(&mut Environ, &dyn Application) -> Result<()>>;
+enum Successor {
+    /// On the connection's greenlet, to the end.
+    Staying(Box<Staying>),
+    /// It may go on after it has returned.
+    Leaving(Box<Leaving>),
+}
+
+type Staying = dyn FnOnce(&mut Environ, &dyn Application) -> Result<()>;
+type Leaving = dyn FnOnce(&mut Environ, &dyn Application, Tenure) -> Result<()>;
+
+/// The place among a server's connections of one that was upgraded: from
+/// [`Exchange::hand_over_tenure`]. As long as it is there, the connection counts as served, and the
+/// server's stop waits for it.
+#[derive(Debug)]
+pub struct Tenure {
+    seat: Seat,
+    registry: Arc<Registry>,
+    peer: IpAddr,
+    line: Box<[u8]>,
+}
+
+impl Tenure {
+    /// Says that the connection goes on without the greenlet that it began with. When the server
+    /// stops and the time to finish is over, it is ended by [`Detached::kill`].
+    pub fn detach(&self, detached: Arc<dyn Detached>) {
+        self.seat.detach(detached);
+    }
+
+    /// As [`Exchange::on_stop`].
+    pub fn on_stop(&self, callback: impl FnOnce() + Send + 'static) -> OnStop {
+        self.registry.on_stop(Box::new(callback))
+    }
+
+    /// Logs an error as that of a handler is logged.
+    pub fn failed(&self, error: &Error) {
+        log::failure(error, false, &self.line, self.peer);
+    }
+
+    /// Logs what somebody was unwound with, as for a handler, and drops it.
+    pub fn unwound(&self, payload: Box<dyn Any + Send>) {
+        log::unwound(&*payload, &self.line, self.peer);
+        drop_payload(payload);
+    }
+}
 
 /// What is left of an exchange that was upgraded: who goes on, and the request.
 pub(crate) struct Continuation {
     successor: Option<Successor>,
     environ: Environ,
+    registry: Arc<Registry>,
 }
 
 /// A connection that HTTP has let go of.
@@ -171,7 +216,16 @@ impl<'s> Exchange<'s> {
         &mut self,
         successor: impl FnOnce(&mut Environ, &dyn Application) -> Result<()> + 'static,
     ) {
-        self.successor = Some(Box::new(successor));
+        self.successor = Some(Successor::Staying(Box::new(successor)));
+    }
+
+    /// As [`hand_over`](Self::hand_over), for a connection that may go on after `successor` has
+    /// returned, without a greenlet: as long as the [`Tenure`] that it is given is kept.
+    pub fn hand_over_tenure(
+        &mut self,
+        successor: impl FnOnce(&mut Environ, &dyn Application, Tenure) -> Result<()> + 'static,
+    ) {
+        self.successor = Some(Successor::Leaving(Box::new(successor)));
     }
 
     /// Has `callback` called when the server is being stopped, before the connections' time to
@@ -212,6 +266,7 @@ impl<'s> Exchange<'s> {
             return Ended::Upgraded(Some(Box::new(Continuation {
                 successor: Some(successor),
                 environ: self.environ,
+                registry: Arc::clone(&self.shared.registry),
             })));
         }
         self.settle(result)
@@ -299,14 +354,31 @@ impl<'s> Exchange<'s> {
 
 impl Continuation {
     /// Calls the successor.
-    pub(crate) fn run(mut self: Box<Self>, app: &dyn Application) {
+    pub(crate) fn run(mut self: Box<Self>, app: &dyn Application, seat: Seat) {
         let Some(successor) = self.successor.take() else {
             return;
         };
         // The environ stays where it is: on the stack it would take room for as long as the
         // connection lives.
         let environ = &mut self.environ;
-        let called = panic::catch_unwind(AssertUnwindSafe(|| successor(environ, app)));
+        let registry = Arc::clone(&self.registry);
+        // One that stays gives up its seat at the end of all.
+        let mut seat = Some(seat);
+        let called = panic::catch_unwind(AssertUnwindSafe(|| match (successor, &mut seat) {
+            (Successor::Staying(successor), _) => successor(environ, app),
+            (Successor::Leaving(successor), seat) => {
+                let Some(seat) = seat.take() else {
+                    return Ok(());
+                };
+                let tenure = Tenure {
+                    seat,
+                    registry,
+                    peer: environ.remote_addr().ip(),
+                    line: environ.head().request_line().as_bytes().into(),
+                };
+                successor(environ, app, tenure)
+            }
+        }));
         let line = self.environ.head().request_line().as_bytes();
         let peer = self.environ.remote_addr().ip();
         match called {

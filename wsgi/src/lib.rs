@@ -54,7 +54,7 @@ pub use {
     body::{Body, BodyWriter},
     environ::Environ,
     error::{Error, Result},
-    exchange::{Exchange, Upgraded},
+    exchange::{Exchange, Tenure, Upgraded},
     handler::{Handler, HttpHandler},
     input::Input,
     registry::OnStop,

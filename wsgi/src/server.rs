@@ -323,8 +323,10 @@ impl WsgiServer {
             shared.tls = tls;
         }
         let shared = Arc::new(shared);
-        let serve = move |stream: TcpStream, peer| connection::serve(&shared, stream, peer);
-        let mut server = StreamServer::from_listener(listener, serve)?;
+        let serve = move |stream: TcpStream, peer, seat| {
+            connection::serve(&shared, stream, peer, seat);
+        };
+        let mut server = StreamServer::with_seats(listener, serve)?;
         if let Some(connections) = self.max_connections {
             server = server.max_connections(connections);
         }
