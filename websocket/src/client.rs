@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 #[cfg(feature = "tls")]
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -249,7 +250,7 @@ impl Connect {
             Role::Client,
             stream,
             received,
-            self.config,
+            Arc::new(self.config),
             agreement.deflate.as_ref(),
         );
         Ok(WebSocket::of_client(

@@ -7,6 +7,7 @@ mod ending;
 mod fanout;
 mod fragments;
 mod intake;
+mod unwaited;
 mod watch;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use std::{fmt, io, net};
 use greenwood_runtime as runtime;
 use parking_lot::{Mutex, MutexGuard};
 use runtime::net::Stream;
+use runtime::net::parking::Place;
 use runtime::{BeforeSwitch, Builder, Event as Flag};
 
 use crate::config::{SlowConsumer, WebSocketConfig};
@@ -34,6 +36,7 @@ use crate::scratch;
 
 pub(crate) use fanout::Shared;
 use fragments::Unfinished;
+pub(crate) use unwaited::{Next, Unwaited};
 use watch::Watch;
 
 type Result<T> = std::result::Result<T, WebSocketError>;
@@ -63,7 +66,8 @@ pub(crate) struct Connection {
     trimmed: AtomicBool,
     output: Mutex<Output>,
     input: Mutex<Input>,
-    config: WebSocketConfig,
+    /// The handler's, shared: it is larger than much of the rest.
+    config: Arc<WebSocketConfig>,
 }
 
 struct Input {
@@ -71,6 +75,9 @@ struct Input {
     /// What was read behind the last message, and how much of it is used up.
     rest: Vec<u8>,
     at: usize,
+    /// What the last read brought was less than there was room for, or nothing at all.
+    short: bool,
+    empty: bool,
 }
 
 // In this order for the same reason.
@@ -94,6 +101,8 @@ struct Output {
     turn: Option<Arc<Flag>>,
     /// What is to happen with time, if anything is.
     watch: Option<Box<Watch>>,
+    /// Where the connection is parked, if it is served without a greenlet.
+    place: Option<Arc<Place>>,
     /// How many pings the watch has sent.
     pings: u64,
 }
@@ -105,6 +114,8 @@ const CLOSER: u8 = 2;
 const NOBODY: u8 = 0;
 /// A flag beside these: somebody waits for the turn.
 const WAITED: u8 = 4;
+/// Another: the connection is parked, and is to be called when it is its turn.
+const PARKED: u8 = 8;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
@@ -117,7 +128,7 @@ impl Connection {
         role: Role,
         stream: Stream,
         leftover: Vec<u8>,
-        config: WebSocketConfig,
+        config: Arc<WebSocketConfig>,
         deflate: Option<&DeflateParams>,
     ) -> Arc<Connection> {
         let mut decoder = Decoder::new(role, config.limits);
@@ -138,6 +149,8 @@ impl Connection {
                 decoder,
                 rest: leftover,
                 at: 0,
+                short: false,
+                empty: false,
             }),
             output: Mutex::new(Output {
                 closing: CloseHandshake::new(),
@@ -148,6 +161,7 @@ impl Connection {
                 drain: None,
                 turn: None,
                 watch: None,
+                place: None,
                 pings: 0,
                 finishing: false,
                 cut: false,
@@ -329,6 +343,7 @@ impl Connection {
         let mut input = lock(&self.input);
         let input = &mut *input;
         input.prepare(wanted)?;
+        (input.short, input.empty) = (false, false);
         if !input.rest.is_empty() {
             // Another has read meanwhile: that comes first.
             return Ok(None);
@@ -336,6 +351,8 @@ impl Connection {
         if let Some(sink) = input.decoder.payload_sink() {
             let room = (sink.buffer.capacity() - sink.buffer.len()).min(sink.remaining);
             let n = read_result(self.stream.try_read_vec(sink.buffer, room.min(DIRECT_READ)))?;
+            input.short = n.is_none_or(|n| n < room.min(DIRECT_READ));
+            input.empty = n.is_none();
             return match n {
                 Some(n) => input.decoder.sink_filled(n).map_err(Fault::Protocol),
                 None => Ok(None),
@@ -343,8 +360,10 @@ impl Connection {
         }
         scratch::with_read_buffer(|buffer| {
             let Some(n) = read_result(self.stream.try_read(buffer))? else {
+                input.empty = true;
                 return Ok(None);
             };
+            input.short = n < buffer.len();
             let whole = match wanted {
                 Wanted::Unit(Unit::Messages) => input.decoder.decode_message(&mut buffer[..n]),
                 _ => None,
@@ -591,6 +610,8 @@ impl Connection {
         let writer = Builder::new().hub(self.home()).spawn(move || {
             drain.begun = true;
             drain.connection.drain();
+            // A parked connection has no use for what the wait has left.
+            drain.connection.stream.as_tcp().unregister();
         });
         match writer {
             // On the caller's own hub a refusal may come at once.
@@ -792,17 +813,17 @@ impl Drop for Drain {
 
 /// Marks that somebody waits for the peer: two at once would share a connection's messages at
 /// random.
-struct Receiving<'a>(&'a Connection);
+struct Receiving<'a>(&'a Arc<Connection>);
 
 impl Receiving<'_> {
     /// Takes the place; else says who has it.
-    fn begin(connection: &Connection, who: u8) -> std::result::Result<Receiving<'_>, u8> {
+    fn begin(connection: &Arc<Connection>, who: u8) -> std::result::Result<Receiving<'_>, u8> {
         match connection
             .receiving
             .compare_exchange(NOBODY, who, Ordering::SeqCst, Ordering::SeqCst)
         {
             Ok(_) => Ok(Receiving(connection)),
-            Err(holder) => Err(holder & !WAITED),
+            Err(holder) => Err(holder & !(WAITED | PARKED)),
         }
     }
 }
@@ -810,6 +831,9 @@ impl Receiving<'_> {
 impl Drop for Receiving<'_> {
     fn drop(&mut self) {
         let holder = self.0.receiving.swap(NOBODY, Ordering::SeqCst);
+        if holder & PARKED != 0 {
+            self.0.call_parked();
+        }
         if holder & WAITED != 0
             && let Some(turn) = lock(&self.0.output).turn.take()
         {

@@ -1,16 +1,20 @@
 //! [`WebSocketHandler`]: WebSockets inside a [`WsgiServer`](greenwood_wsgi::WsgiServer).
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use greenwood_wsgi::{Application, Environ, Error, Exchange, Handler, Result};
+use greenwood_wsgi::{Application, Environ, Error, Exchange, Handler, Result, Tenure, Upgraded};
 
+use crate::clients::{Client, Clients, Entered};
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
-use crate::error::WebSocketError;
+use crate::parked::Parked;
 use crate::proto::{CloseCode, Deflate, Disconnect, RequestView, Role, ServerHandshake, Upgrade};
+use crate::resource::{NOT_FOUND, Resource, Route};
+use crate::session::is_about_connection;
 use crate::socket::WebSocket;
 
 /// Upgrades WebSocket connections and serves everything else as before: gevent-websocket's
@@ -38,9 +42,10 @@ use crate::socket::WebSocket;
 #[derive(Clone, Default)]
 #[must_use = "give it to WsgiServer::handler"]
 pub struct WebSocketHandler {
-    config: WebSocketConfig,
+    config: Arc<WebSocketConfig>,
     subprotocols: Vec<Box<str>>,
     origin: Option<Arc<OriginCheck>>,
+    clients: Clients,
 }
 
 /// After how long a silence the system asks a peer whether it is there. It is given up within twice
@@ -58,13 +63,13 @@ impl WebSocketHandler {
     /// Compresses messages for clients that offer it: permessage-deflate (RFC 7692).
     /// `Deflate::default()` suits most.
     pub fn deflate(mut self, deflate: Deflate) -> WebSocketHandler {
-        self.config.deflate = Some(deflate);
+        Arc::make_mut(&mut self.config).deflate = Some(deflate);
         self
     }
 
     /// How connections behave.
     pub fn config(mut self, config: WebSocketConfig) -> WebSocketHandler {
-        self.config = config;
+        self.config = Arc::new(config);
         self
     }
 
@@ -98,13 +103,31 @@ impl WebSocketHandler {
         self
     }
 
-    fn select<'s>(&'s self, upgrade: &Upgrade) -> Option<&'s str> {
-        let supported: Vec<&str> = self.subprotocols.iter().map(|name| &**name).collect();
+    /// Who is connected by a WebSocket through this handler and its clones: gevent-websocket's
+    /// `server.clients`.
+    pub fn clients(&self) -> Clients {
+        self.clients.clone()
+    }
+
+    /// The subprotocol that the client likes best among those of `route`, or of all paths.
+    fn select<'s>(&'s self, upgrade: &Upgrade, route: Option<&'s Route>) -> Option<&'s str> {
+        let own = route.map_or(&[][..], Route::own_subprotocols);
+        let supported = if own.is_empty() {
+            &self.subprotocols
+        } else {
+            own
+        };
+        let supported: Vec<&str> = supported.iter().map(|name| &**name).collect();
         upgrade.select_subprotocol(&supported)
     }
 
-    fn serve(&self, exchange: &mut Exchange<'_>, upgrade: &Upgrade) -> Result<()> {
-        let subprotocol = self.select(upgrade);
+    fn serve(
+        &self,
+        exchange: &mut Exchange<'_>,
+        upgrade: Upgrade,
+        route: Option<&Route>,
+    ) -> Result<()> {
+        let subprotocol = self.select(&upgrade, route);
         let headers = upgrade
             .response_headers(subprotocol)
             .map_err(Error::application)?;
@@ -117,26 +140,98 @@ impl WebSocketHandler {
         upgraded.stream.set_nodelay(true)?;
         // Costs the process nothing, and finds out about a peer that has vanished without a word.
         upgraded.stream.set_keepalive(Some(TCP_KEEPALIVE))?;
+        let accepted = Accepted {
+            upgraded,
+            upgrade,
+            config: Arc::clone(&self.config),
+            subprotocol: subprotocol.map(Arc::from),
+            clients: self.clients.clone(),
+        };
+        if route.is_some_and(Route::has_callbacks) {
+            exchange.hand_over_tenure(move |environ, app, tenure| {
+                accepted.serve_callbacks(environ, app, tenure)
+            });
+        } else {
+            let entered = accepted.begin(exchange.environ());
+            let on_stop = exchange.on_stop(going_away(&entered));
+            exchange.hand_over(move |environ, app| {
+                let _on_stop = on_stop;
+                environ.insert(entered.client().ws().clone());
+                environ.insert(entered.client().clone());
+                let result = run(environ, app, entered.client().ws().connection());
+                environ.remove::<WebSocket>();
+                environ.remove::<Client>();
+                result
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A connection whose handshake is over.
+struct Accepted {
+    upgraded: Upgraded,
+    upgrade: Upgrade,
+    config: Arc<WebSocketConfig>,
+    subprotocol: Option<Arc<str>>,
+    clients: Clients,
+}
+
+impl Accepted {
+    /// Begins with the protocol: there is a client from now on.
+    fn begin(self, environ: &Environ) -> Entered {
         let connection = Connection::new(
             Role::Server,
-            upgraded.stream,
-            upgraded.leftover,
+            self.upgraded.stream,
+            self.upgraded.leftover,
             self.config,
-            upgrade.deflate.as_ref(),
+            self.upgrade.deflate.as_ref(),
         );
-        let websocket = WebSocket::new(Arc::clone(&connection), subprotocol);
-        let stopped = Arc::clone(&connection);
-        let on_stop = exchange.on_stop(move || {
-            stopped.close_nowait(CloseCode::GOING_AWAY, "").ok();
-        });
-        exchange.hand_over(move |environ, app| {
-            let _on_stop = on_stop;
-            environ.insert(websocket);
-            let result = run(environ, app, &connection);
-            environ.remove::<WebSocket>();
-            result
-        });
+        let ws = WebSocket::new(connection, self.subprotocol);
+        let client = Client::new(ws, environ.remote_addr(), self.clients.clone());
+        self.clients.enter(client)
+    }
+
+    /// Serves a connection by the callbacks of the resource's application.
+    fn serve_callbacks(
+        mut self,
+        environ: &mut Environ,
+        app: &dyn Application,
+        tenure: Tenure,
+    ) -> Result<()> {
+        // The exchange's handles to it are gone by now.
+        self.upgraded.stream = self.upgraded.stream.unregistered();
+        let path = environ.path().into_owned();
+        let entered = self.begin(environ);
+        let on_stop = tenure.on_stop(going_away(&entered));
+        let ending = Ending(entered.client().ws().connection());
+        let resource = app.as_any().and_then(|app| app.downcast_ref::<Resource>());
+        let found = resource.and_then(|resource| resource.route(&path, true));
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            found.and_then(|(route, captures)| route.make(environ, captures))
+        }));
+        let app = match made {
+            Ok(Some(app)) => app,
+            // It was there when the handshake began.
+            Ok(None) => return Err(Error::application("the path's application has gone")),
+            Err(payload) if greenwood_runtime::is_interrupt(&*payload) => resume_unwind(payload),
+            Err(payload) => {
+                ending.0.fail(Disconnect::ApplicationError);
+                ending.0.finish();
+                resume_unwind(payload)
+            }
+        };
+        ending.keep();
+        Parked::serve(app, entered, tenure, on_stop);
         Ok(())
+    }
+}
+
+/// What a stop of the server does to a connection.
+fn going_away(entered: &Entered) -> impl FnOnce() + Send + 'static {
+    let connection = Arc::clone(entered.client().ws().connection());
+    move || {
+        connection.close_nowait(CloseCode::GOING_AWAY, "").ok();
     }
 }
 
@@ -172,21 +267,17 @@ fn run(environ: &mut Environ, app: &dyn Application, connection: &Arc<Connection
 /// Ends a connection that has not ended otherwise.
 struct Ending<'a>(&'a Arc<Connection>);
 
+impl Ending<'_> {
+    /// Somebody else ends it.
+    fn keep(self) {
+        let _kept = ManuallyDrop::new(self);
+    }
+}
+
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.abandon(CloseCode::GOING_AWAY);
     }
-}
-
-/// Whether an application ended with what the connection itself had told it: no failure of its own.
-fn is_about_connection(error: &Error) -> bool {
-    let Error::Application(error) = error else {
-        return false;
-    };
-    matches!(
-        error.downcast_ref::<WebSocketError>(),
-        Some(WebSocketError::Closed | WebSocketError::Disconnected(_))
-    )
 }
 
 impl Handler for WebSocketHandler {
@@ -208,6 +299,17 @@ impl Handler for WebSocketHandler {
                 return exchange.respond(status, &headers, error.body());
             }
         };
+        let resource = app.as_any().and_then(|app| app.downcast_ref::<Resource>());
+        let route = match resource {
+            None => None,
+            Some(resource) => match resource.route(&exchange.environ().path(), true) {
+                Some((route, _)) => Some(route),
+                None => {
+                    let headers = [("Content-Type", "text/plain; charset=utf-8")];
+                    return exchange.respond("404 Not Found", &headers, NOT_FOUND);
+                }
+            },
+        };
         if let Some(allow) = &self.origin {
             let environ = exchange.environ();
             if !origin(environ).is_ok_and(|origin| allow(origin, environ)) {
@@ -222,7 +324,7 @@ impl Handler for WebSocketHandler {
         if let Some(settings) = &self.config.deflate {
             upgrade.accept_deflate(settings);
         }
-        self.serve(exchange, &upgrade)
+        self.serve(exchange, upgrade, route)
     }
 }
 
@@ -274,7 +376,7 @@ impl RequestView for Request<'_> {
     }
 }
 
-fn is_token(name: &str) -> bool {
+pub(crate) fn is_token(name: &str) -> bool {
     !name.is_empty()
         && name
             .bytes()
@@ -286,10 +388,18 @@ pub trait WebSocketEnviron {
     /// The connection, if the request asked for a WebSocket: gevent-websocket's
     /// `environ['wsgi.websocket']`.
     fn websocket(&self) -> Option<WebSocket>;
+
+    /// The client at the other end of the [`websocket`](WebSocketEnviron::websocket), and by it all
+    /// others of the server: gevent-websocket's `handler.active_client`.
+    fn active_client(&self) -> Option<Client>;
 }
 
 impl WebSocketEnviron for Environ {
     fn websocket(&self) -> Option<WebSocket> {
         self.extension::<WebSocket>().cloned()
+    }
+
+    fn active_client(&self) -> Option<Client> {
+        self.extension::<Client>().cloned()
     }
 }

@@ -9,7 +9,11 @@
 pub mod proto;
 
 #[cfg(feature = "io")]
+mod application;
+#[cfg(feature = "io")]
 mod client;
+#[cfg(feature = "io")]
+mod clients;
 #[cfg(feature = "io")]
 mod config;
 #[cfg(feature = "io")]
@@ -27,9 +31,15 @@ mod members;
 #[cfg(feature = "io")]
 mod outbox;
 #[cfg(feature = "io")]
+mod parked;
+#[cfg(feature = "io")]
 mod random;
 #[cfg(feature = "io")]
+mod resource;
+#[cfg(feature = "io")]
 mod scratch;
+#[cfg(feature = "io")]
+mod session;
 #[cfg(feature = "io")]
 mod shared;
 #[cfg(feature = "io")]
@@ -39,10 +49,16 @@ mod stream;
 #[cfg(feature = "io")]
 mod topic;
 #[cfg(feature = "io")]
+mod websocket_server;
+#[cfg(feature = "io")]
 mod wheel;
 
 #[cfg(feature = "io")]
+pub use application::{BaseProtocol, Coupled, Protocol, WebSocketApplication};
+#[cfg(feature = "io")]
 pub use client::{Connect, ConnectError, connect};
+#[cfg(feature = "io")]
+pub use clients::{Client, Clients};
 #[cfg(feature = "io")]
 pub use config::{SlowConsumer, WebSocketConfig};
 #[cfg(feature = "io")]
@@ -55,8 +71,12 @@ pub use frame::Frame;
 pub use handler::{WebSocketEnviron, WebSocketHandler};
 pub use proto::{CloseCode, CloseFrame, Deflate, Disconnect, Limits, Message, OpCode, Outgoing};
 #[cfg(feature = "io")]
+pub use resource::{Captures, Opening, PatternError, Resource, Route};
+#[cfg(feature = "io")]
 pub use socket::WebSocket;
 #[cfg(feature = "io")]
 pub use stream::{MessageReader, MessageWriter};
 #[cfg(feature = "io")]
 pub use topic::{Subscription, Topic, TopicPolicy};
+#[cfg(feature = "io")]
+pub use websocket_server::WebSocketServer;

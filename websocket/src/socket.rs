@@ -38,10 +38,10 @@ impl Drop for ClientEnd {
 }
 
 impl WebSocket {
-    pub(crate) fn new(connection: Arc<Connection>, subprotocol: Option<&str>) -> WebSocket {
+    pub(crate) fn new(connection: Arc<Connection>, subprotocol: Option<Arc<str>>) -> WebSocket {
         WebSocket {
             connection,
-            subprotocol: subprotocol.map(Arc::from),
+            subprotocol,
             _end: None,
         }
     }
@@ -50,7 +50,7 @@ impl WebSocket {
     pub(crate) fn of_client(connection: Arc<Connection>, subprotocol: Option<&str>) -> WebSocket {
         WebSocket {
             _end: Some(Arc::new(ClientEnd(Arc::clone(&connection)))),
-            ..WebSocket::new(connection, subprotocol)
+            ..WebSocket::new(connection, subprotocol.map(Arc::from))
         }
     }
 

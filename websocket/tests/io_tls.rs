@@ -10,10 +10,10 @@ use std::time::Duration;
 use greenwood_runtime as runtime;
 use greenwood_runtime::net::{ClientTls, Identity, ServerTls};
 use greenwood_websocket::{
-    CloseCode, Connect, ConnectError, Deflate, Message, Topic, TopicPolicy, WebSocket,
-    WebSocketConfig, WebSocketEnviron, WebSocketHandler, connect,
+    CloseCode, Connect, ConnectError, Deflate, Message, Resource, Route, Topic, TopicPolicy,
+    WebSocket, WebSocketApplication, WebSocketConfig, WebSocketEnviron, WebSocketHandler, connect,
 };
-use greenwood_wsgi::{Body, Environ, Result, StartResponse, WsgiServer};
+use greenwood_wsgi::{Application, Body, Environ, Result, StartResponse, WsgiServer};
 use io_support::{NEVER, pattern, watchdog};
 use rcgen::{CertificateParams, KeyPair};
 
@@ -32,22 +32,31 @@ fn serve(name: &str, config: WebSocketConfig) -> (WsgiServer, ClientTls) {
     })
 }
 
-/// A server with a certificate for this name, and a client that trusts it.
+/// A server whose WebSockets are given to `serve`.
 fn serve_with(
     name: &str,
     config: WebSocketConfig,
     serve: impl Fn(WebSocket) -> Result<()> + Send + Sync + 'static,
 ) -> (WsgiServer, ClientTls) {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let certificate = params.self_signed(&key).unwrap().pem();
-    let identity = Identity::pem(&*certificate, key.serialize_pem());
     let app = move |environ: &mut Environ, _: StartResponse<'_>| {
         if let Some(ws) = environ.websocket() {
             serve(ws)?;
         }
         Ok(Body::empty())
     };
+    serve_app(name, config, app)
+}
+
+/// A server with a certificate for this name, and a client that trusts it.
+fn serve_app(
+    name: &str,
+    config: WebSocketConfig,
+    app: impl Application,
+) -> (WsgiServer, ClientTls) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let identity = Identity::pem(&*certificate, key.serialize_pem());
     let tls = ServerTls::builder(identity).alpn(["http/1.1"]);
     let server = WsgiServer::new("127.0.0.1:0", app)
         .handler(WebSocketHandler::new().config(config))
@@ -63,6 +72,49 @@ fn serve_with(
 
 fn url(server: &WsgiServer) -> String {
     format!("wss://localhost:{}/", server.local_addr().unwrap().port())
+}
+
+#[test]
+fn parked_connections_pass_messages_over_tls() {
+    struct Echo;
+    impl WebSocketApplication for Echo {}
+
+    let _watchdog = watchdog();
+    let config = WebSocketConfig::default().max_message_size(8 << 20);
+    let echo = Resource::new([("/", Route::websocket(|_| Echo))]).unwrap();
+    let (server, tls) = serve_app("localhost", config, echo);
+    let sockets: Vec<_> = (0..4)
+        .map(|_| {
+            let connecting = Connect::to(url(&server)).config(config);
+            connecting.tls(tls.clone()).connect().unwrap()
+        })
+        .collect();
+    // Longer than one record, and than one read; and many in one record.
+    for size in [1, 16 << 10, 100_000, 4 << 20, 5] {
+        let payload = pattern(size);
+        for ws in &sockets {
+            ws.send(&payload).unwrap();
+        }
+        for ws in &sockets {
+            let echoed = ws.receive().unwrap().unwrap();
+            assert!(echoed.as_bytes() == payload, "{size} bytes");
+        }
+    }
+    for ws in &sockets {
+        for i in 0..2_000 {
+            ws.send(i.to_string()).unwrap();
+        }
+    }
+    for ws in sockets {
+        for i in 0..2_000 {
+            assert_eq!(
+                ws.receive().unwrap().unwrap().as_text(),
+                Some(&*i.to_string())
+            );
+        }
+        ws.close(CloseCode::NORMAL, "").unwrap();
+    }
+    server.stop(NEVER);
 }
 
 #[test]

@@ -164,24 +164,27 @@ impl Connection {
 
     /// The end of the application: what waits is written, and the transport ends in an orderly way.
     pub(crate) fn finish(self: &Arc<Self>) {
-        {
-            let mut output = lock(&self.output);
-            self.end_watch(&mut output);
-            output.release_senders();
-            if !output.finishing {
-                if output.drain.is_none() {
-                    let written = output.outbox.flush(&self.stream);
-                    self.after_write(&mut output, written);
-                }
-                output.finishing = true;
-                if output.outbox.is_empty() && !output.cut {
-                    self.shutdown_if_finishing(&output);
-                }
-            }
-        }
+        self.end_sending();
         self.wake_receiver();
         if self.await_written() {
             self.linger();
+        }
+    }
+
+    /// The first part of [`finish`](Connection::finish), without a wait: nothing more is sent.
+    pub(crate) fn end_sending(self: &Arc<Self>) {
+        let mut output = lock(&self.output);
+        self.end_watch(&mut output);
+        output.release_senders();
+        if !output.finishing {
+            if output.drain.is_none() {
+                let written = output.outbox.flush(&self.stream);
+                self.after_write(&mut output, written);
+            }
+            output.finishing = true;
+            if output.outbox.is_empty() && !output.cut {
+                self.shutdown_if_finishing(&output);
+            }
         }
     }
 

@@ -53,7 +53,7 @@ impl Connection {
             ping_interval,
             idle_timeout,
             ..
-        } = self.config;
+        } = *self.config;
         if ping_interval.is_none() && idle_timeout.is_none() {
             return;
         }

@@ -1,0 +1,201 @@
+//! [`Clients`]: who is connected to a server by a WebSocket, and [`Client`], one of them.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::WebSocketError;
+use crate::fanout::{Delivery, broadcast};
+use crate::proto::Outgoing;
+use crate::socket::WebSocket;
+
+/// A connected client: gevent-websocket's `Client`, and its `handler.active_client` where it is the
+/// one that a callback is about.
+///
+/// A clone is a second handle to the same client.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ws: WebSocket,
+    address: SocketAddr,
+    clients: Clients,
+}
+
+impl Client {
+    pub(crate) fn new(ws: WebSocket, address: SocketAddr, clients: Clients) -> Client {
+        Client {
+            inner: Arc::new(Inner {
+                ws,
+                address,
+                clients,
+            }),
+        }
+    }
+
+    /// Its connection.
+    pub fn ws(&self) -> &WebSocket {
+        &self.inner.ws
+    }
+
+    /// The peer's address. Behind a proxy it is the proxy's.
+    pub fn address(&self) -> SocketAddr {
+        self.inner.address
+    }
+
+    /// All clients of the server, this one among them: gevent-websocket's `server.clients`.
+    pub fn clients(&self) -> &Clients {
+        &self.inner.clients
+    }
+
+    /// Takes the client out of the list.
+    pub(crate) fn leave(&self) {
+        let left = {
+            let mut connected = self.clients().connected.lock();
+            // Another may have got the address meanwhile.
+            let left = match connected.get(&self.address()) {
+                Some(other) if other == self => connected.remove(&self.address()),
+                _ => None,
+            };
+            // A burst must not keep its room for ever.
+            if connected.capacity() > 64 && connected.len() * 8 < connected.capacity() {
+                connected.shrink_to_fit();
+            }
+            left
+        };
+        drop(left);
+    }
+
+    /// Sends a message to this client, as [`WebSocket::send`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<(), WebSocketError> {
+        self.inner.ws.send(message)
+    }
+}
+
+/// So that clients can be given to [`broadcast`](crate::broadcast()) as they are.
+impl Borrow<WebSocket> for Client {
+    fn borrow(&self) -> &WebSocket {
+        &self.inner.ws
+    }
+}
+
+impl PartialEq for Client {
+    fn eq(&self, other: &Client) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for Client {}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("address", &self.inner.address)
+            .field("ws", &self.inner.ws)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The clients of a server by their addresses, as long as they are connected: gevent-websocket's
+/// `server.clients`. A clone is a second handle to the same.
+///
+/// A client is in it from before its application learns of it until the connection has ended, and
+/// no longer when `on_close` is called. Walking through it works on a copy of the list, so it may
+/// change meanwhile:
+///
+/// ```no_run
+/// # fn announce(clients: &greenwood_websocket::Clients) {
+/// for client in clients {
+///     // One that has just left is an error, and of no interest to the others.
+///     client.send("the server restarts soon").ok();
+/// }
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Clients {
+    connected: Arc<Mutex<HashMap<SocketAddr, Client>>>,
+}
+
+impl Clients {
+    /// How many are connected.
+    pub fn len(&self) -> usize {
+        self.connected.lock().len()
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The client with this address, if it is connected.
+    pub fn get(&self, address: &SocketAddr) -> Option<Client> {
+        self.connected.lock().get(address).cloned()
+    }
+
+    /// Those who are connected now, in no order.
+    pub fn iter(&self) -> std::vec::IntoIter<Client> {
+        let list: Vec<Client> = self.connected.lock().values().cloned().collect();
+        list.into_iter()
+    }
+
+    /// Sends a message to everybody who is connected now, as [`broadcast`](crate::broadcast()) does:
+    /// encoded once, and with nobody waiting for a slow peer before all others have been served.
+    pub fn broadcast<'m>(&self, message: impl Into<Outgoing<'m>>) -> Delivery {
+        broadcast(self.iter(), message)
+    }
+
+    /// Has `client` in the list until the guard is dropped.
+    pub(crate) fn enter(&self, client: Client) -> Entered {
+        // One that had the address before is closing: the system has given it away again.
+        let before = self
+            .connected
+            .lock()
+            .insert(client.address(), client.clone());
+        drop(before);
+        Entered { client }
+    }
+}
+
+impl IntoIterator for &Clients {
+    type Item = Client;
+    type IntoIter = std::vec::IntoIter<Client>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients")
+            .field("connected", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client's place in the list.
+pub(crate) struct Entered {
+    client: Client,
+}
+
+impl Entered {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.client.leave();
+    }
+}
