@@ -3,15 +3,17 @@
 //! `GET /plaintext` answers `Hello, World!`.
 //!
 //! ```text
-//! cargo run --release --example echo_bench -- PORT [HUBS]
+//! cargo run --release --example echo_bench -- PORT [HUBS] [--parked]
 //! ```
+//!
+//! With `--parked` the connections are served by callbacks, and hold no greenlet between messages.
 
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use greenwood::{
-    Body, Environ, Hub, Result, StartResponse, Topic, TopicPolicy, WebSocketConfig,
-    WebSocketEnviron, WebSocketHandler, WsgiServer,
+    Body, Environ, Hub, Resource, Result, Route, StartResponse, Topic, TopicPolicy,
+    WebSocketApplication, WebSocketConfig, WebSocketEnviron, WebSocketHandler, WsgiServer,
 };
 
 const MAX_MESSAGE: usize = 64 << 20;
@@ -40,17 +42,40 @@ fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body>
     Ok("this server echoes WebSocket messages\n".into())
 }
 
+struct Echo;
+
+// By default every message is sent back.
+impl WebSocketApplication for Echo {}
+
 fn run() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
+    let (options, arguments): (Vec<_>, Vec<_>) = std::env::args()
+        .skip(1)
+        .partition(|it| it.starts_with("--"));
+    let parked = match options.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--parked"] => true,
+        _ => return Err("the only option is --parked".into()),
+    };
+    let mut arguments = arguments.into_iter();
     let port: u16 = arguments
         .next()
-        .ok_or("usage: echo_bench PORT [HUBS]")?
+        .ok_or("usage: echo_bench PORT [HUBS] [--parked]")?
         .parse()?;
     if let Some(hubs) = arguments.next() {
         Hub::config().hubs(hubs.parse()?).start()?;
     }
     let config = WebSocketConfig::default().max_message_size(MAX_MESSAGE);
-    WsgiServer::new(("127.0.0.1", port), app)
+    let address = ("127.0.0.1", port);
+    let server = if parked {
+        let routes = [
+            ("/", Route::websocket(|_| Echo)),
+            ("/", Route::application(app)),
+        ];
+        WsgiServer::new(address, Resource::new(routes)?)
+    } else {
+        WsgiServer::new(address, app)
+    };
+    server
         .handler(WebSocketHandler::new().config(config))
         .access_log(false)
         .backlog(1024)

@@ -42,8 +42,9 @@ pub use greenwood_runtime::{
     spawn_later, spawn_local, with_timeout,
 };
 pub use greenwood_websocket::{
-    CloseCode, Connect, ConnectError, Deflate, Delivery, Message, Subscription, Topic, TopicPolicy,
-    WebSocket, WebSocketConfig, WebSocketEnviron, WebSocketError, WebSocketHandler, broadcast,
-    connect,
+    Client, Clients, CloseCode, Connect, ConnectError, Deflate, Delivery, Disconnect, Message,
+    Resource, Route, Subscription, Topic, TopicPolicy, WebSocket, WebSocketApplication,
+    WebSocketConfig, WebSocketEnviron, WebSocketError, WebSocketHandler, WebSocketServer,
+    broadcast, connect,
 };
 pub use greenwood_wsgi::{Application, Body, Environ, Error, Result, StartResponse, WsgiServer};
