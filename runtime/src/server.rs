@@ -117,7 +117,7 @@ pub trait Detached: Send + Sync + 'static {
 pub struct Seat {
     inner: Arc<Inner>,
     id: u64,
-    _slot: Slot,
+    admission: Admission,
 }
 
 impl Seat {
@@ -129,13 +129,15 @@ impl Seat {
             let seated = Seated::Detached(Arc::clone(&detached));
             connections.seated.insert(self.id, seated);
         }
+        // A stack for another connection.
+        drop(lock(&self.admission.stack).take());
         // Set before those who are left are looked at: one of the two sees the other.
         if self.inner.killing.load(Ordering::SeqCst) {
             detached.kill();
         }
     }
 
-    fn take(inner: &Arc<Inner>, slot: Slot) -> Seat {
+    fn take(inner: &Arc<Inner>, admission: Admission) -> Seat {
         let current = getcurrent().expect("handlers run in greenlets");
         let id = current.id();
         let seated = Seated::Greenlet(current);
@@ -143,7 +145,7 @@ impl Seat {
         Seat {
             inner: Arc::clone(inner),
             id,
-            _slot: slot,
+            admission,
         }
     }
 }
@@ -250,7 +252,8 @@ impl StreamServer {
     }
 
     /// The most connections at a time: further ones wait in the backlog. Default: what descriptors
-    /// and greenlets allow ([`Hub::limits`](crate::Hub::limits)), less 64 descriptors.
+    /// and greenlets allow ([`Hub::limits`](crate::Hub::limits)), less 64 descriptors; those that
+    /// are [detached](Seat::detach) need no greenlet.
     ///
     /// # Panics
     ///
@@ -304,13 +307,17 @@ impl StreamServer {
         }
         let runtime = hub::try_runtime().map_err(io::Error::other)?;
         let hub = listener.as_raw_fd() as usize % runtime.hubs();
-        let slots = Arc::new(Semaphore::new(
-            state.max_connections.unwrap_or_else(allowed),
-        ));
+        let most = state.max_connections.unwrap_or_else(allowed_descriptors);
+        let slots = Arc::new(Semaphore::new(most));
+        let stacks = match state.max_connections {
+            Some(_) => None,
+            None => Some(Arc::new(Semaphore::new(limits::allowed()))),
+        };
         let acceptor = Acceptor {
             inner: Arc::clone(&self.inner),
             listener: Arc::clone(listener),
             slots,
+            stacks,
             delay: MIN_DELAY,
             last: Arc::default(),
         };
@@ -455,11 +462,11 @@ impl fmt::Debug for StreamServer {
     }
 }
 
-fn allowed() -> usize {
+fn allowed_descriptors() -> usize {
     let descriptors = crate::sys::limits::descriptors()
         .saturating_sub(SPARE_DESCRIPTORS)
         .max(1);
-    limits::allowed().min(usize::try_from(descriptors).unwrap_or(usize::MAX))
+    usize::try_from(descriptors).unwrap_or(usize::MAX)
 }
 
 fn no_acceptor() -> io::Error {
@@ -473,6 +480,9 @@ struct Acceptor {
     inner: Arc<Inner>,
     listener: Arc<TcpListener>,
     slots: Arc<Semaphore>,
+    /// As many as there may be greenlets, if the number of connections is not set: those that go on
+    /// without one do not count.
+    stacks: Option<Arc<Semaphore>>,
     delay: Duration,
     /// What became of the last connection: [`SERVED`] or [`REFUSED`], or nothing yet.
     last: Arc<AtomicU8>,
@@ -493,10 +503,7 @@ impl Acceptor {
                 _ => {}
             }
             // The slot first: a connection that can't be served yet stays in the backlog.
-            if !self.slots.acquire() {
-                return;
-            }
-            let slot = Slot(Arc::clone(&self.slots));
+            let Some(slot) = self.admit() else { return };
             match self.listener.try_accept() {
                 Ok((fd, peer)) => {
                     if let Err(error) = self.serve(fd, peer, slot) {
@@ -531,7 +538,20 @@ impl Acceptor {
         }
     }
 
-    fn serve(&self, fd: OwnedFd, peer: SocketAddr, slot: Slot) -> Result<(), SpawnError> {
+    /// Waits until there is room for a connection; none if the caller unwinds.
+    fn admit(&self) -> Option<Admission> {
+        let slot = Slot::wait(&self.slots)?;
+        let stack = match &self.stacks {
+            Some(stacks) => Some(Slot::wait(stacks)?),
+            None => None,
+        };
+        Some(Admission {
+            _slot: slot,
+            stack: Mutex::new(stack),
+        })
+    }
+
+    fn serve(&self, fd: OwnedFd, peer: SocketAddr, slot: Admission) -> Result<(), SpawnError> {
         // The hub to which the descriptor's number belongs: it is waited for without a duplicate.
         let hub = fd.as_raw_fd() as usize % hub::runtime().hubs();
         let stream = TcpStream::from_nonblocking(fd);
@@ -644,8 +664,21 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-/// A place among the connections that are served at a time.
+/// What a connection was let in with.
+struct Admission {
+    _slot: Slot,
+    /// Given back when the connection goes on without a greenlet.
+    stack: Mutex<Option<Slot>>,
+}
+
+/// A place among the connections that are served at a time, or among those with a greenlet.
 struct Slot(Arc<Semaphore>);
+
+impl Slot {
+    fn wait(semaphore: &Arc<Semaphore>) -> Option<Slot> {
+        semaphore.acquire().then(|| Slot(Arc::clone(semaphore)))
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {

@@ -2,17 +2,17 @@
 //! process lives.
 
 use std::io::{ErrorKind, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{
-    Builder, Event, Greenlet, Hub, JoinError, SpawnError, StreamServer, joinall, sleep, spawn,
-    spawn_local,
+    Builder, Detached, Event, Greenlet, Hub, JoinError, SpawnError, StreamServer, joinall, sleep,
+    spawn, spawn_local,
 };
 
 use crate::support::{
-    any_hub, case, child, child_with_hubs, deadline_of, open_descriptors, spawn_on,
+    any_hub, case, child, child_with_hubs, deadline_of, eventually, open_descriptors, spawn_on,
 };
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -221,6 +221,62 @@ fn spawn_is_allowed_again_when_the_mappings_are_given_back() {
         let test = "limits::spawn_is_allowed_again_when_the_mappings_are_given_back";
         child_with_hubs(test, "x", hubs).passed();
     }
+}
+
+/// Connections that go on without a greenlet are bounded by descriptors alone.
+#[test]
+fn detached_connections_do_not_count_as_greenlets() {
+    struct Waits;
+    impl Detached for Waits {
+        fn kill(&self) {}
+
+        fn is_current(&self) -> bool {
+            false
+        }
+    }
+
+    let _deadline = deadline_of(LIMIT);
+    if case().is_some() {
+        let eaten = eat_mappings(3_000);
+        // A refusal has the mappings counted.
+        let go = Arc::new(Event::new());
+        let mut greenlets = Vec::new();
+        loop {
+            let (more, refused) = fill(&go, 100);
+            greenlets.extend(more);
+            if refused.is_some() {
+                break;
+            }
+            sleep(Duration::from_millis(1));
+        }
+        go.set();
+        assert!(joinall(&greenlets, None));
+        assert!(Hub::limits().greenlets < 1_400);
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let theirs = Arc::clone(&kept);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = StreamServer::with_seats(listener, move |stream, _, seat| {
+            seat.detach(Arc::new(Waits));
+            theirs.lock().unwrap().push((stream, seat));
+        })
+        .unwrap();
+        server.start().unwrap();
+        let mut peers = Vec::new();
+        for count in 1..=1_500 {
+            peers.push(TcpStream::connect(server.local_addr()).unwrap());
+            eventually("the connection is served", || server.connections() == count);
+        }
+        kept.lock().unwrap().clear();
+        assert_eq!(server.connections(), 0);
+        give_mappings_back(eaten);
+        server.stop(Duration::from_secs(1));
+        return;
+    }
+    if Hub::limits().max_map_count > 300_000 || Hub::limits().descriptors < 4_000 {
+        return;
+    }
+    let test = "limits::detached_connections_do_not_count_as_greenlets";
+    child_with_hubs(test, "x", 2).passed();
 }
 
 #[test]
