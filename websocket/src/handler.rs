@@ -26,6 +26,9 @@ use crate::socket::WebSocket;
 /// ([`WebSocketEnviron::websocket`]); when it returns, the connection is closed with 1000, or with
 /// 1011 if it failed. When the server stops, open WebSockets are closed with 1001.
 ///
+/// An application that is a [`Resource`] is asked for the application of the path before the
+/// handshake: there may be none (404), and the subprotocols are that application's own.
+///
 /// A peer that vanishes without a word is found out by the system (TCP keep-alive) in two minutes;
 /// [`WebSocketConfig::ping`] is quicker, and sees through proxies.
 ///
