@@ -64,8 +64,9 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// The peer has closed its side, or the connection has failed: there is no further call when
-    /// that is overlooked, so it must be read to its end.
+    /// The peer has closed its side, or the connection has failed, or that can't be told: there is no
+    /// further call when it is overlooked, so the connection must be read until there is nothing or
+    /// the end.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -166,7 +167,8 @@ impl Place {
         let (lot, key) = (self.lot, self.key);
         let run = move || {
             let task = current::get().expect("this is a greenlet");
-            lot.serve(&task, Ready::new(key, false), false);
+            // What it may have been told of the end before, and could not look at, is not known.
+            lot.serve(&task, Ready::new(key, true), false);
         };
         let hub = lot.hub as usize;
         Builder::new()
@@ -368,8 +370,8 @@ impl Shared {
 
     /// Marks a connection as waiting, unless it has to run again.
     #[inline]
-    fn end(&mut self, key: u64, then: Then) -> Option<Ready> {
-        let slot = self.slot(key)?;
+    fn end(&mut self, ready: Ready, then: Then) -> Option<Ready> {
+        let slot = self.slot(ready.key)?;
         slot.killed = false;
         let again = match (slot.again.take(), then) {
             (None, Then::Wait) => {
@@ -379,9 +381,10 @@ impl Shared {
             (again, _) => again,
         };
         Some(Ready {
-            key,
-            closed: again == Some(true),
+            // Who has not read all has not come to the end either.
+            closed: ready.closed || again == Some(true),
             begun: true,
+            ..ready
         })
     }
 }
@@ -537,7 +540,7 @@ impl Lot {
                 leads = frame.in_burst.take();
             }
             let again = match called {
-                Ok(then) => lock(&self.shared).end(key, then),
+                Ok(then) => lock(&self.shared).end(ready, then),
                 Err(payload) => {
                     // It has lost what it had in hand.
                     tracing::error!("a parked connection has panicked and is forgotten");

@@ -5,7 +5,7 @@
     reason = "the peer is the foreign side, on a plain thread"
 )]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream as StdStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,8 +44,8 @@ impl Parked for Echo {
                         break self.end();
                     }
                 }
-                _ if burst.is_closed() => break self.end(),
-                _ => break Then::Wait,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break Then::Wait,
+                _ => break self.end(),
             }
             if !burst.may_go_on() {
                 break Then::Again;
@@ -219,4 +219,45 @@ fn wake_calls_a_connection_of_which_nothing_is_heard() {
     drop(peer);
     place.leave();
     assert!(place.park(Arc::new(Counting)).is_err());
+}
+
+/// Who looks for the end is told of it until it is found, however many calls that takes.
+#[test]
+fn the_end_is_told_again_to_who_has_not_come_to_it() {
+    struct Slow {
+        stream: TcpStream,
+        told: Mutex<Vec<(usize, bool)>>,
+        over: Event,
+    }
+    impl Parked for Slow {
+        fn ready(&self, burst: &Burst) -> Then {
+            let read = self.stream.try_read(&mut [0; 1]).unwrap();
+            self.told.lock().unwrap().push((read, burst.is_closed()));
+            if read == 0 {
+                self.over.set();
+                return Then::Wait;
+            }
+            Then::Again
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    peer.write_all(b"abc").unwrap();
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    let slow = Arc::new(Slow {
+        stream: stream.clone(),
+        told: Mutex::default(),
+        over: Event::new(),
+    });
+    let place = Place::reserve(&stream).unwrap();
+    place.park(Arc::clone(&slow) as Arc<_>).unwrap();
+    assert!(slow.over.wait_timeout(DEADLINE));
+    place.leave();
+    let told = slow.told.lock().unwrap().clone();
+    let ends: Vec<bool> = told.iter().map(|(_, closed)| *closed).collect();
+    // The end may come with the first bytes or behind them; from then on it is known.
+    let known = ends.iter().position(|closed| *closed).unwrap();
+    assert!(ends[known..].iter().all(|closed| *closed), "{told:?}");
+    assert_eq!(told.last(), Some(&(0, true)));
 }
