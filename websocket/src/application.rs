@@ -42,8 +42,8 @@ use crate::proto::{Disconnect, Message};
 /// ```
 pub trait WebSocketApplication: Send + 'static {
     /// The subprotocol that it speaks, agreed on if the client offers it; empty: none in
-    /// particular. gevent-websocket's `protocol_name`. [`Route::subprotocols`](crate::Route::subprotocols)
-    /// goes before it.
+    /// particular. gevent-websocket's `protocol_name`.
+    /// [`Route::subprotocols`](crate::Route::subprotocols) goes before it.
     fn protocol_name() -> &'static str
     where
         Self: Sized,
@@ -72,8 +72,8 @@ pub trait WebSocketApplication: Send + 'static {
     }
 
     /// The connection has ended, and why. Called exactly once if [`on_open`](Self::on_open) was,
-    /// whatever became of that: after a closing handshake, an error, a kill, a time-out, the loss of
-    /// the connection. Default: nothing.
+    /// whatever became of that: after a closing handshake, an error, a kill, a time-out, the loss
+    /// of the connection. Default: nothing.
     fn on_close(&mut self, client: &Client, reason: &Disconnect) {
         let _ = (client, reason);
     }

@@ -148,8 +148,8 @@ impl Clients {
         list.into_iter()
     }
 
-    /// Sends a message to everybody who is connected now, as [`broadcast`](crate::broadcast()) does:
-    /// encoded once, and with nobody waiting for a slow peer before all others have been served.
+    /// Sends a message to everybody who is connected now, as [`broadcast`](crate::broadcast())
+    /// does: encoded once, and with nobody waiting for a slow peer before all others have been served.
     pub fn broadcast<'m>(&self, message: impl Into<Outgoing<'m>>) -> Delivery {
         broadcast(self.iter(), message)
     }

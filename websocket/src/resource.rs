@@ -26,7 +26,9 @@ use crate::session;
 /// are the handler's.
 ///
 /// ```no_run
-/// use greenwood_websocket::{Client, Message, Resource, Route, WebSocketApplication, WebSocketServer};
+/// use greenwood_websocket::{
+///     Client, Message, Resource, Route, WebSocketApplication, WebSocketServer,
+/// };
 /// use greenwood_wsgi::{Environ, Result, StartResponse};
 ///
 /// struct Chat {
@@ -213,8 +215,8 @@ impl Route {
         }
     }
 
-    /// The subprotocols that are spoken here, of which the client's favourite is agreed on. Default:
-    /// [`WebSocketApplication::protocol_name`]; if there is none, those of the
+    /// The subprotocols that are spoken here, of which the client's favourite is agreed on.
+    /// Default: [`WebSocketApplication::protocol_name`]; if there is none, those of the
     /// [handler](crate::WebSocketHandler::subprotocols).
     ///
     /// # Panics

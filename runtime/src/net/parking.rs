@@ -64,9 +64,9 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// The peer has closed its side, or the connection has failed, or that can't be told: there is no
-    /// further call when it is overlooked, so the connection must be read until there is nothing or
-    /// the end.
+    /// The peer has closed its side, or the connection has failed, or that can't be told: there is
+    /// no further call when it is overlooked, so the connection must be read until there is
+    /// nothing or the end.
     pub fn is_closed(&self) -> bool {
         self.closed
     }

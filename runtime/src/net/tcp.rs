@@ -170,7 +170,8 @@ impl TcpStream {
     }
 
     /// Takes the connection out of the hubs' registrations again, if it is one that was
-    /// [`unregistered`](TcpStream::unregistered) and nobody waits for it. The next wait registers it.
+    /// [`unregistered`](TcpStream::unregistered) and nobody waits for it. The next wait registers
+    /// it.
     pub fn unregister(&self) {
         self.inner.socket.unregister();
     }
