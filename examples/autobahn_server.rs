@@ -2,8 +2,10 @@
 //! in messages and frames of up to 64 MiB and any number of fragments.
 //!
 //! ```text
-//! cargo run --release --example autobahn_server -- PORT
+//! cargo run --release --example autobahn_server -- PORT [--parked]
 //! ```
+//!
+//! With `--parked` the connections are served by callbacks, and hold no greenlet between messages.
 //!
 //! `cargo xtask conformance` starts it at a free port, runs the suite and judges. By hand: any
 //! client of the suite, with `ws://127.0.0.1:PORT/` as the server.
@@ -14,8 +16,8 @@
 use std::process::ExitCode;
 
 use greenwood::{
-    Body, Deflate, Environ, Result, StartResponse, WebSocketConfig, WebSocketEnviron,
-    WebSocketHandler, WsgiServer,
+    Body, Deflate, Environ, Resource, Result, Route, StartResponse, WebSocketApplication,
+    WebSocketConfig, WebSocketEnviron, WebSocketHandler, WsgiServer,
 };
 
 /// Group 9 goes up to 16 MiB in one message; the defaults end at 1 MiB.
@@ -38,12 +40,26 @@ fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body>
     Ok("this server echoes WebSocket messages\n".into())
 }
 
+struct Echo;
+
+// By default every message is sent back.
+impl WebSocketApplication for Echo {}
+
 fn run() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let port: u16 = std::env::args()
-        .nth(1)
-        .ok_or("usage: autobahn_server PORT")?
+    let mut arguments = std::env::args().skip(1);
+    let port: u16 = arguments
+        .next()
+        .ok_or("usage: autobahn_server PORT [--parked]")?
         .parse()?;
-    WsgiServer::new(("127.0.0.1", port), app)
+    let address = ("127.0.0.1", port);
+    let server = match arguments.next().as_deref() {
+        None => WsgiServer::new(address, app),
+        Some("--parked") => {
+            WsgiServer::new(address, Resource::new([("/", Route::websocket(|_| Echo))])?)
+        }
+        Some(other) => return Err(format!("unknown option {other}").into()),
+    };
+    server
         .handler(WebSocketHandler::new().config(config()))
         .access_log(false)
         .serve_forever()?;

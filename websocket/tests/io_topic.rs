@@ -347,7 +347,7 @@ fn one_that_takes_nothing_holds_a_publisher_up_no_longer_than_its_write_timeout(
 /// As slow as to stay behind for ever, and yet taking a little all the time.
 #[test]
 fn one_that_stays_behind_is_disconnected_too() {
-    let config = WebSocketConfig::default().write_timeout(Duration::from_millis(700));
+    let config = WebSocketConfig::default().write_timeout(Duration::from_secs(3));
     let (server, heard, _) = meeting(config);
     let topic = Topic::new(TopicPolicy::Block);
     let mut peer = server.open();

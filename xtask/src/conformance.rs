@@ -58,6 +58,8 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Server,
+    /// The server, with connections that are served by callbacks.
+    Parked,
     Client,
 }
 
@@ -65,6 +67,7 @@ impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Side::Server => "server",
+            Side::Parked => "parked",
             Side::Client => "client",
         })
     }
@@ -92,6 +95,7 @@ impl Options {
                 }
                 "--quick" => options.quick = true,
                 "--server" => options.side = Some(Side::Server),
+                "--parked" => options.side = Some(Side::Parked),
                 "--client" => options.side = Some(Side::Client),
                 other => return Err(format!("unknown option: {other}")),
             }
@@ -142,7 +146,7 @@ pub(crate) fn run(steps: &mut Steps, options: &Options) -> Result<()> {
         program,
         patterns,
     };
-    for side in [Side::Server, Side::Client] {
+    for side in [Side::Server, Side::Parked, Side::Client] {
         if options.side.is_some_and(|only| only != side) {
             continue;
         }
@@ -153,10 +157,11 @@ pub(crate) fn run(steps: &mut Steps, options: &Options) -> Result<()> {
             report.join(LOG).display()
         );
         match side {
-            Side::Server => run.server(steps, &report)?,
+            Side::Server => run.server(steps, &[], &report)?,
+            Side::Parked => run.server(steps, &["--parked"], &report)?,
             Side::Client => run.client(steps, &report)?,
         }
-        steps.call(&format!("the {side}'s results are as expected"), || {
+        steps.call(&format!("{side}: the results are as expected"), || {
             let run = read(&report)?;
             judge(&run, &expected, &selection, &report)
         })?;
@@ -173,8 +178,8 @@ struct OneRun<'o> {
 
 impl OneRun<'_> {
     /// The suite as the client of our server.
-    fn server(&self, steps: &mut Steps, report: &Path) -> Result<()> {
-        let server = Server::autobahn()?;
+    fn server(&self, steps: &mut Steps, options: &[&str], report: &Path) -> Result<()> {
+        let server = Server::autobahn(options)?;
         let url = format!("ws://{}/", server.address);
         let mut suite = if self.options.quick {
             let jobs = thread::available_parallelism().map_or(1, usize::from);

@@ -25,9 +25,10 @@ usage: cargo xtask COMMAND
              --nginx            only those through nginx
              --screenshot FILE  also saves a picture of the example's page as PNG
   conformance
-           the Autobahn test suite, against our server and then our client, held against
-           interop/autobahn/expected.json
-             --server       only the server
+           the Autobahn test suite, against our server, in the blocking style and with parked
+           connections, and our client, held against interop/autobahn/expected.json
+             --server       only the server in the blocking style
+             --parked       only the server with parked connections
              --client       only the client
              --cases LIST   only these, such as 1-7,10 or 6.4,7.1.5 or * (all, the default)
              --report DIR   the report goes there, not to conformance/report in the target directory

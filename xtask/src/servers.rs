@@ -89,13 +89,13 @@ impl Server {
 
     /// Starts the example `echo_bench`.
     pub(crate) fn echo_bench() -> Result<Server> {
-        Server::at_free_port("echo_bench", log("echo_bench")?)
+        Server::at_free_port("echo_bench", &[], log("echo_bench")?)
     }
 
     /// Starts the example `autobahn_server`.
-    pub(crate) fn autobahn() -> Result<Server> {
+    pub(crate) fn autobahn(options: &[&str]) -> Result<Server> {
         let log = project::conformance()?.join("server.log");
-        Server::at_free_port("autobahn_server", log)
+        Server::at_free_port("autobahn_server", options, log)
     }
 
     /// Starts the example `behind_nginx` at this address, with pings by this interval.
@@ -107,10 +107,10 @@ impl Server {
     }
 
     /// Starts an example that prints no port, so that it is given one that was free a moment ago.
-    fn at_free_port(example: &str, log: PathBuf) -> Result<Server> {
+    fn at_free_port(example: &str, options: &[&str], log: PathBuf) -> Result<Server> {
         let address = free_address()?;
         let mut command = Command::new(project::example(example)?);
-        command.arg(address.port().to_string());
+        command.arg(address.port().to_string()).args(options);
         Server::start(command, address, log)
     }
 
