@@ -74,6 +74,12 @@ fn what_is_no_websockets_url_is_refused_with_the_cause() {
         ("ws://[::1/", "not well-formed"),
         ("ws://[::@]c/", "brackets"),
         ("ws://[::1]@h/", "brackets"),
+        ("ws://[host]/", "brackets"),
+        ("ws://[127.0.0.1]/", "brackets"),
+        ("ws://[v1.x]/", "brackets"),
+        ("ws://[fe80::1%25eth0]/", "brackets"),
+        ("ws://host:+80/", "port"),
+        ("ws://a%3Ab:c@host/", "user name"),
     ] {
         let error = Url::parse(url).expect_err(url).to_string();
         assert!(
@@ -93,6 +99,11 @@ fn user_and_password_become_basic_authorization() {
             Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
         ),
         ("ws://a:%3A%@host/", Some("Basic YTo6JQ==")),
+        // Without a password it is empty: the colon is there.
+        ("ws://me@host/", Some("Basic bWU6")),
+        ("ws://me:@host/", Some("Basic bWU6")),
+        ("ws://:5ecret@host/", Some("Basic OjVlY3JldA==")),
+        ("ws://@host/", None),
     ] {
         let url = Url::parse(url).unwrap();
         assert_eq!(url.authorization(), authorization);
@@ -108,6 +119,11 @@ fn passwords_are_never_shown() {
         "http://me:5ecret@host/@",
         "ws://me:5ecret@host/#x",
         "ws://me:5ecret@:1",
+        // Forgotten to encode.
+        "ws://me:5ec/5ecret@host/",
+        "ws://me:5ecret?x@host/",
+        "ws://me:5ecret#x@host/",
+        "ws:me:5ecret@host",
     ] {
         let error = Url::parse(url).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("5ecret"), "{error}");

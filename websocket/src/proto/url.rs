@@ -1,6 +1,7 @@
 //! The URL of a WebSocket (RFC 6455, 3).
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -69,8 +70,12 @@ impl Url {
         if host.is_empty() {
             return Err(error("it names no host"));
         }
-        // `http` lets them pass anywhere (RFC 3986, 3.2.2).
-        if host.contains(['[', ']']) || user.is_some_and(|user| user.contains(['[', ']'])) {
+        // `http` lets them pass anywhere, and around anything (RFC 3986, 3.2.2).
+        let is_address = host.len() == bracketed.len() || host.parse::<Ipv6Addr>().is_ok();
+        if !is_address
+            || host.contains(['[', ']'])
+            || user.is_some_and(|user| user.contains(['[', ']']))
+        {
             return Err(error("brackets belong around an IPv6 address only"));
         }
         // What is behind the host, by which a port that is no number is told from none.
@@ -78,9 +83,10 @@ impl Url {
         let default = if secure { 443 } else { 80 };
         let port = match explicit {
             None | Some("") => default,
-            Some(digits) => digits
-                .parse()
-                .ok()
+            // A number may also have a sign.
+            Some(digits) => Some(digits)
+                .filter(|digits| !digits.starts_with('+'))
+                .and_then(|digits| digits.parse().ok())
                 .filter(|port| *port != 0)
                 .ok_or_else(|| error("the port must be 1 to 65535"))?,
         };
@@ -99,12 +105,14 @@ impl Url {
                 false => format!("{bracketed}:{port}"),
             },
             target,
-            authorization: user.map(|user| {
-                format!(
-                    "Basic {}",
-                    STANDARD.encode(percent_decoded(user.as_bytes()))
-                )
-            }),
+            authorization: match user {
+                None | Some("") => None,
+                Some(user) => {
+                    Some(basic(user).ok_or_else(|| {
+                        error("a user name can't have a colon: it would end there")
+                    })?)
+                }
+            },
         })
     }
 
@@ -173,11 +181,29 @@ impl fmt::Display for UrlError {
 
 impl std::error::Error for UrlError {}
 
-/// The URL for an error, that may end up in a log: without a user and password in it.
+/// The value of Authorization for what is in front of the '@' (RFC 7617, 2); none if its user would
+/// be taken for another.
+fn basic(user: &str) -> Option<String> {
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let mut plain = percent_decoded(name.as_bytes());
+    if plain.contains(&b':') {
+        return None;
+    }
+    plain.push(b':');
+    plain.extend(percent_decoded(password.as_bytes()));
+    Some(format!("Basic {}", STANDARD.encode(plain)))
+}
+
+/// The URL for an error, that may end up in a log: without a user and password in it, not even if
+/// the password has a '/', '?' or '#' that was not encoded.
 fn without_secret(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
+    let authority = &rest[..end];
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_plain = authority.contains('@') || port.bytes().all(|byte| byte.is_ascii_digit());
+    let secret = if is_plain { authority } else { rest };
+    match secret.rfind('@') {
         Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
         None => url.to_owned(),
     }
