@@ -287,7 +287,11 @@ impl Connection {
         loop {
             {
                 let mut input = lock(&self.input);
-                input.prepare(wanted)?;
+                // Who waits for the peer has left nothing, and is not to lose its message to a call
+                // that is refused.
+                if !input.rest.is_empty() || self.receiving.load(Ordering::Relaxed) == NOBODY {
+                    input.prepare(wanted)?;
+                }
                 if let Some(event) = input.next_of_rest() {
                     self.note_batch(&input);
                     return match event {
@@ -688,6 +692,14 @@ impl Input {
     fn prepare(&mut self, wanted: Wanted) -> std::result::Result<(), Fault> {
         let unit = match wanted {
             Wanted::Unit(unit) => unit,
+            Wanted::First => {
+                self.decoder.skip_rest();
+                Unit::Chunks
+            }
+            Wanted::Rest(serial) => {
+                self.check_turn(serial)?;
+                Unit::Chunks
+            }
             Wanted::Frames => Unit::Frames,
             Wanted::Anything => return Ok(()),
         };
@@ -748,6 +760,10 @@ impl fmt::Debug for Connection {
 enum Wanted {
     /// Messages, in this unit; the rest is seen to.
     Unit(Unit),
+    /// The first part of a message.
+    First,
+    /// The next part of the message of this number.
+    Rest(u64),
     /// Whatever comes.
     Frames,
     /// The end.

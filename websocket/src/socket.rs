@@ -117,8 +117,8 @@ impl WebSocket {
     ///
     /// As [`receive`](WebSocket::receive).
     pub fn next_reader(&self) -> Result<Option<MessageReader<'_>>, WebSocketError> {
-        let first = self.connection.receive_part(true)?;
-        Ok(first.map(|first| MessageReader::new(self, first)))
+        let first = self.connection.receive_first()?;
+        Ok(first.map(|(first, serial)| MessageReader::new(self, first, serial)))
     }
 
     /// Begins a text message that is sent while it is made, in fragments. Waits until no other such

@@ -13,6 +13,8 @@ use crate::socket::WebSocket;
 /// the message is dropped as it arrives.
 pub struct MessageReader<'w> {
     websocket: &'w WebSocket,
+    /// Which of the messages that came in parts it is.
+    serial: u64,
     is_text: bool,
     /// What has been received but not been read.
     chunk: Vec<u8>,
@@ -21,9 +23,10 @@ pub struct MessageReader<'w> {
 }
 
 impl<'w> MessageReader<'w> {
-    pub(crate) fn new(websocket: &'w WebSocket, first: Part) -> MessageReader<'w> {
+    pub(crate) fn new(websocket: &'w WebSocket, first: Part, serial: u64) -> MessageReader<'w> {
         MessageReader {
             websocket,
+            serial,
             is_text: first.opcode == OpCode::Text,
             chunk: first.payload,
             at: 0,
@@ -44,6 +47,8 @@ impl<'w> MessageReader<'w> {
     /// # Errors
     ///
     /// As [`WebSocket::receive`]; also when the connection is closed in the middle of the message.
+    /// `InvalidInput` within [`WebSocketError::Wait`] when somebody has received from the WebSocket
+    /// since the message began: the rest of it was dropped.
     pub fn chunk(&mut self) -> Result<Option<Vec<u8>>, WebSocketError> {
         loop {
             let mut chunk = std::mem::take(&mut self.chunk);
@@ -59,7 +64,7 @@ impl<'w> MessageReader<'w> {
     }
 
     fn advance(&mut self) -> Result<(), WebSocketError> {
-        let part = self.websocket.connection().receive_part(false)?;
+        let part = self.websocket.connection().receive_rest(self.serial)?;
         let Some(part) = part else {
             // A closing handshake in the middle of a message.
             let cause = self.websocket.disconnect();
@@ -112,6 +117,9 @@ const LARGEST: usize = 256 * 1024;
 /// [`finish`](MessageWriter::finish) ends the message. Dropped without that, what the peer has got
 /// can't be told from a whole message otherwise, so the connection is closed with 1011; if nothing
 /// has been sent, nothing happens.
+///
+/// A time-out (or a kill) in one of its calls ends the wait for a slow peer, not the message: what
+/// the call was about to send is on its way, and the writer goes on behind it.
 #[must_use = "a message that is not finished is not sent"]
 pub struct MessageWriter<'w> {
     websocket: &'w WebSocket,
@@ -156,9 +164,12 @@ impl<'w> MessageWriter<'w> {
         let opcode = std::mem::replace(&mut self.opcode, OpCode::Continuation);
         // Whatever becomes of the call: the fragment is on its way.
         self.is_over = fin;
+        // Nor is it sent again: the call may be unwound by a time-out that the writer outlives.
+        let mut fragment = std::mem::take(&mut self.buffer);
         let connection = self.websocket.connection();
-        let sent = connection.send_fragment(opcode, fin, &self.buffer);
-        self.buffer.clear();
+        let sent = connection.send_fragment(opcode, fin, &fragment);
+        fragment.clear();
+        self.buffer = fragment;
         sent
     }
 }

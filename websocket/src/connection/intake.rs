@@ -4,13 +4,21 @@ use super::*;
 use crate::frame::Frame;
 
 impl Connection {
-    /// The next part of a message; none when the connection was closed by a handshake. The first
-    /// call for a message has `first`: what is left of the one before is dropped.
-    pub(crate) fn receive_part(self: &Arc<Self>, first: bool) -> Result<Option<Part>> {
-        if first {
-            lock(&self.input).decoder.skip_rest();
-        }
-        match self.await_event(Wanted::Unit(Unit::Chunks))? {
+    /// The first part of the next message, and the number by which the rest of it is asked for; none
+    /// when the connection was closed by a handshake. What is left of the message before is
+    /// dropped.
+    pub(crate) fn receive_first(self: &Arc<Self>) -> Result<Option<(Part, u64)>> {
+        let Some(Event::Part(part)) = self.await_event(Wanted::First)? else {
+            return Ok(None);
+        };
+        // Of a message that is over by now, nothing more will be asked for.
+        let serial = lock(&self.input).decoder.in_parts_serial();
+        Ok(Some((part, serial.unwrap_or_default())))
+    }
+
+    /// The next part of the message of this number.
+    pub(crate) fn receive_rest(self: &Arc<Self>, serial: u64) -> Result<Option<Part>> {
+        match self.await_event(Wanted::Rest(serial))? {
             Some(Event::Part(part)) => Ok(Some(part)),
             _ => Ok(None),
         }
@@ -47,5 +55,19 @@ impl Connection {
             Event::Close(_) => self.answer(event.clone()).map(|()| true),
             _ => Ok(true),
         }
+    }
+}
+
+impl Input {
+    /// Whether the message under way is still the one of this number. At the end there is none, and
+    /// that is what is to be told.
+    pub(super) fn check_turn(&self, serial: u64) -> std::result::Result<(), Fault> {
+        if self.decoder.in_parts_serial() == Some(serial) || self.decoder.is_over() {
+            return Ok(());
+        }
+        Err(Fault::Wait(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the rest of this message was dropped, as something else was received meanwhile",
+        )))
     }
 }

@@ -80,6 +80,8 @@ pub struct Decoder {
     unit: Unit,
     /// A part of the message under way has been given as such.
     begun: bool,
+    /// How many messages were given in parts; each frame given as such counts for one.
+    serial: u64,
     /// The rest of it is dropped.
     skipping: bool,
 }
@@ -122,6 +124,7 @@ impl Decoder {
             inflating: false,
             unit: Unit::Messages,
             begun: false,
+            serial: 0,
             skipping: false,
         }
     }
@@ -280,6 +283,12 @@ impl Decoder {
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.head_len == 0 && self.assembly.is_none() && !matches!(self.stage, Stage::Payload)
+    }
+
+    /// True behind the peer's close frame and after an error: there is nothing more to come.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Closed | Stage::Failed(_))
     }
 
     /// True if `input`, as the next bytes, holds the end of at least one frame (or an error), so

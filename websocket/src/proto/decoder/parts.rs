@@ -72,6 +72,13 @@ impl Decoder {
         self.skipping |= self.begun;
     }
 
+    /// The number of the message under way, if parts of it have been given and more of it will be:
+    /// whoever reads it sees by that whether it still is the same one, and nobody has had a part of
+    /// it as a frame.
+    pub fn in_parts_serial(&self) -> Option<u64> {
+        (self.begun && !self.skipping).then_some(self.serial)
+    }
+
     /// Whether what has come of the message under way is within the limits that a whole one has.
     fn check_length(&self) -> Result<(), ProtocolError> {
         let coming = match self.stage {
@@ -172,6 +179,9 @@ impl Decoder {
             true => OpCode::Continuation,
             false => self.assembly.opcode(),
         };
+        if !self.begun || self.unit == Unit::Frames {
+            self.serial += 1;
+        }
         self.begun = true;
         Event::Part(Part {
             opcode,

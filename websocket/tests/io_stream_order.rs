@@ -1,0 +1,146 @@
+//! Readers and writers that are interrupted, or used out of turn.
+#![cfg(feature = "io")]
+
+mod io_support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use greenwood_runtime as runtime;
+use greenwood_websocket::{MessageReader, WebSocketError};
+use io_support::{BINARY, TEXT, frame, news, serve, text};
+
+/// Why a reader fails.
+fn failure(reader: &mut MessageReader<'_>) -> ErrorKind {
+    match reader.chunk() {
+        Err(WebSocketError::Wait(error)) => error.kind(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn writer_that_was_interrupted_repeats_nothing() {
+    const PIECE: usize = 10_000;
+    let piece = |i: u32| i.to_be_bytes().repeat(PIECE / 4);
+    let (tell, told) = news();
+    let server = serve(move |ws| {
+        let mut message = ws.binary_writer()?;
+        let mut i = 0;
+        // Until the peer, which does not read, holds it up. What was written last is on its way.
+        while runtime::with_timeout(Duration::from_millis(200), || {
+            message.write_all(&piece(i)).unwrap();
+        })
+        .is_ok()
+        {
+            i += 1;
+        }
+        tell.send(i + 1).unwrap();
+        message.write_all(&piece(i + 1))?;
+        message.finish()?;
+        Ok(())
+    });
+    let mut peer = server.open();
+    let interrupted = told.next();
+    let mut received = Vec::new();
+    loop {
+        let frame = peer.frame();
+        received.extend_from_slice(&frame.payload);
+        if frame.fin {
+            break;
+        }
+    }
+    assert_eq!(received.len(), (interrupted as usize + 1) * PIECE);
+    for i in 0..=interrupted {
+        let at = i as usize * PIECE;
+        assert!(
+            received[at..at + PIECE] == piece(i),
+            "piece {i} of {interrupted}"
+        );
+    }
+    peer.close();
+}
+
+#[test]
+fn receiving_out_of_turn_does_not_touch_a_readers_message() {
+    let (tell, told) = news();
+    let server = serve(move |ws| {
+        let mut message = ws.next_reader()?.unwrap();
+        let mut whole = [0; 4];
+        message.read_exact(&mut whole)?;
+        tell.send("begun".to_owned()).unwrap();
+        let other = ws.clone();
+        let tell_refused = tell.clone();
+        // Tries while the reader waits, in all ways.
+        let intruder = runtime::spawn_local(move || {
+            for refused in [
+                other.receive().map(|_| ()),
+                other.next_reader().map(|_| ()),
+                other.receive_frame().map(|_| ()),
+            ] {
+                match refused {
+                    Err(WebSocketError::Wait(error)) => {
+                        assert_eq!(error.kind(), ErrorKind::ResourceBusy);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            tell_refused.send("refused".to_owned()).unwrap();
+        });
+        let mut rest = String::new();
+        message.read_to_string(&mut rest)?;
+        tell.send(rest).unwrap();
+        intruder.join().unwrap();
+        tell.send(ws.receive()?.unwrap().to_string()).unwrap();
+        Ok(())
+    });
+    let mut peer = server.open();
+    peer.write(frame(false, TEXT, "one "));
+    assert_eq!(told.next(), "begun");
+    assert_eq!(told.next(), "refused");
+    peer.write(frame(true, 0, "message"));
+    assert_eq!(told.next(), "message");
+    peer.write(text("another"));
+    assert_eq!(told.next(), "another");
+    peer.close();
+}
+
+#[test]
+fn reader_whose_message_was_dropped_gives_no_others_bytes() {
+    let (tell, told) = news();
+    let server = serve(move |ws| {
+        let mut first = ws.next_reader()?.unwrap();
+        assert_eq!(first.chunk()?.unwrap(), b"1");
+        // Asked for meanwhile, as a whole, in parts, and frame by frame.
+        assert_eq!(ws.receive()?, Some("2".into()));
+        assert_eq!(failure(&mut first), ErrorKind::InvalidInput);
+        let mut third = ws.next_reader()?.unwrap();
+        assert_eq!(third.chunk()?.unwrap(), b"3");
+        assert_eq!(failure(&mut first), ErrorKind::InvalidInput);
+        assert_eq!(third.chunk()?.unwrap(), b"three");
+        assert_eq!(&ws.receive_frame()?.unwrap().payload, b"drei");
+        assert_eq!(failure(&mut third), ErrorKind::InvalidInput);
+        assert_eq!(ws.receive()?, Some("4".into()));
+        tell.send(()).unwrap();
+        while ws.receive()?.is_some() {}
+        // The end of the connection is no affair of turns.
+        let ended = first.chunk();
+        assert!(
+            matches!(ended, Err(WebSocketError::Disconnected(_))),
+            "{ended:?}"
+        );
+        tell.send(()).unwrap();
+        Ok(())
+    });
+    let mut peer = server.open();
+    peer.write(frame(false, BINARY, "1"));
+    peer.write(frame(true, 0, "one"));
+    peer.write(text("2"));
+    peer.write(frame(false, TEXT, "3"));
+    peer.write(frame(false, 0, "three"));
+    peer.write(frame(false, 0, "drei"));
+    peer.write(frame(true, 0, "trois"));
+    peer.write(text("4"));
+    told.next();
+    peer.close();
+    told.next();
+}
