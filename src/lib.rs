@@ -43,7 +43,7 @@ pub use greenwood_runtime::{
 };
 pub use greenwood_websocket::{
     Client, Clients, CloseCode, Connect, ConnectError, Deflate, Delivery, Disconnect, Message,
-    Resource, Route, Subscription, Topic, TopicPolicy, WebSocket, WebSocketApplication,
+    Refusal, Resource, Route, Subscription, Topic, TopicPolicy, WebSocket, WebSocketApplication,
     WebSocketConfig, WebSocketEnviron, WebSocketError, WebSocketHandler, WebSocketServer,
     broadcast, connect,
 };

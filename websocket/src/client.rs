@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "tls")]
 use greenwood_runtime::net::{ClientTls, TlsStream};
 use greenwood_runtime::net::{Stream, TcpStream, getaddrinfo};
+use greenwood_wsgi::proto::{ChunkedDecoder, Limits};
 
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
 use crate::handler::TCP_KEEPALIVE;
 use crate::proto::{
-    ClientHandshake, Deflate, RequestError, ResponseError, ResponseHead, Role, Url, UrlError,
+    ClientHandshake, Deflate, MAX_RESPONSE_HEAD, RequestError, ResponseError, ResponseHead, Role,
+    Url, UrlError,
 };
 use crate::random;
 use crate::socket::WebSocket;
@@ -224,20 +226,16 @@ impl Connect {
         handshake: &ClientHandshake,
         deadline: &Deadline,
     ) -> Result<WebSocket, ConnectError> {
-        send(&stream, &handshake.request(), deadline)?;
-        let mut received = Vec::new();
-        let (head, used) = loop {
-            if !receive(&stream, &mut received, deadline)? {
-                return Err(ConnectError::Io(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the server has closed the connection instead of an answer",
-                )));
-            }
-            if let Some(parsed) = ResponseHead::parse(&received)? {
-                break parsed;
-            }
+        // A server that has enough of a request may answer and go before it has read all of it.
+        let unsent = match send(&stream, &handshake.request(), deadline) {
+            Err(ConnectError::Io(error)) => Some(error),
+            sent => sent.map(|()| None)?,
         };
-        received.drain(..used);
+        let mut received = Vec::new();
+        let head = answer(&stream, &mut received, deadline).map_err(|error| match error {
+            ConnectError::Io(error) => ConnectError::Io(unsent.unwrap_or(error)),
+            error => error,
+        })?;
         let agreement = match handshake.check(&head) {
             Err(ResponseError::Status(_)) => {
                 let body = body(&stream, &head, received, deadline);
@@ -400,21 +398,25 @@ fn default_tls() -> Result<&'static ClientTls, ConnectError> {
 
 /// When all has to be done.
 struct Deadline {
-    at: Instant,
+    /// None: beyond the clock's range.
+    at: Option<Instant>,
     limit: Duration,
 }
 
 impl Deadline {
     fn after(limit: Duration) -> Deadline {
         Deadline {
-            at: Instant::now() + limit,
+            at: Instant::now().checked_add(limit),
             limit,
         }
     }
 
     /// What is left; never zero.
     fn rest(&self) -> Result<Duration, ConnectError> {
-        let rest = self.at.saturating_duration_since(Instant::now());
+        let Some(at) = self.at else {
+            return Ok(self.limit);
+        };
+        let rest = at.saturating_duration_since(Instant::now());
         match rest.is_zero() {
             true => Err(ConnectError::Timeout(self.limit)),
             false => Ok(rest),
@@ -487,11 +489,46 @@ fn receive(
     }
 }
 
+/// Reads the head of the answer, and leaves what came behind it.
+fn answer(
+    stream: &Stream,
+    received: &mut Vec<u8>,
+    deadline: &Deadline,
+) -> Result<ResponseHead, ConnectError> {
+    loop {
+        let before = received.len();
+        if !receive(stream, received, deadline)? {
+            return Err(ConnectError::Io(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the server has closed the connection instead of an answer",
+            )));
+        }
+        // A head ends with a line, and what is none shows at its start. Who sends it drop by drop
+        // does not have all of it looked at with each.
+        let is_worth_it = before == 0
+            || received[before..].contains(&b'\n')
+            || received.len() > MAX_RESPONSE_HEAD;
+        if is_worth_it && let Some((head, used)) = ResponseHead::parse(received)? {
+            received.drain(..used);
+            return Ok(head);
+        }
+    }
+}
+
 /// How much of a refusal's body is kept: enough for a sentence, and for most pages about errors.
 const BODY: usize = 8 * 1024;
 
-/// The start of a refusal's body, as far as it comes.
+/// The start of a refusal's body, as far as it comes (RFC 9112, 6.3). The server may keep the
+/// connection open behind it: there is nothing to wait for then.
 fn body(stream: &Stream, head: &ResponseHead, mut start: Vec<u8>, deadline: &Deadline) -> Vec<u8> {
+    if matches!(head.status(), 204 | 304) {
+        return Vec::new();
+    }
+    let coding = head.header_values("transfer-encoding").last();
+    let last = coding.and_then(|coding| coding.rsplit(|byte| *byte == b',').next());
+    if last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return chunked_body(stream, start, deadline);
+    }
     let length = head
         .header_values("content-length")
         .next()
@@ -502,4 +539,29 @@ fn body(stream: &Stream, head: &ResponseHead, mut start: Vec<u8>, deadline: &Dea
     while start.len() < length && receive(stream, &mut start, deadline).is_ok_and(|more| more) {}
     start.truncate(length);
     start
+}
+
+fn chunked_body(stream: &Stream, mut start: Vec<u8>, deadline: &Deadline) -> Vec<u8> {
+    // Of what follows no more is kept anyway.
+    let limits = Limits::default().max_body_size(u64::MAX);
+    let mut decoder = ChunkedDecoder::new(&limits);
+    let mut body = vec![0; BODY];
+    let mut len = 0;
+    'body: loop {
+        // One by one, so that what came before a broken chunk is not lost with it.
+        for byte in start.drain(..) {
+            match decoder.decode(&[byte], &mut body[len..]) {
+                Ok(done) => len += done.produced,
+                Err(_) => break 'body,
+            }
+            if decoder.is_done() || len == BODY {
+                break 'body;
+            }
+        }
+        if !receive(stream, &mut start, deadline).is_ok_and(|more| more) {
+            break;
+        }
+    }
+    body.truncate(len);
+    body
 }

@@ -56,7 +56,7 @@ mod wheel;
 #[cfg(feature = "io")]
 pub use application::{BaseProtocol, Coupled, Protocol, WebSocketApplication};
 #[cfg(feature = "io")]
-pub use client::{Connect, ConnectError, connect};
+pub use client::{Connect, ConnectError, Refusal, connect};
 #[cfg(feature = "io")]
 pub use clients::{Client, Clients};
 #[cfg(feature = "io")]
