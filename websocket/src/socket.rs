@@ -17,8 +17,9 @@ use crate::stream::{MessageReader, MessageWriter};
 /// handle to the same connection. While it waits for a message it owns no buffers.
 ///
 /// A client's connection ([`connect`](crate::connect)) is closed with 1001 when its last handle is
-/// dropped; that goes on behind the caller's back, and with the process it ends. A server's ends
-/// with its application.
+/// dropped; that goes on behind the caller's back, and with the process it ends. When it has been
+/// closed by the server, its socket goes with the last handle too, or by a call of
+/// [`close`](WebSocket::close). A server's ends with its application.
 #[derive(Debug, Clone)]
 pub struct WebSocket {
     connection: Arc<Connection>,

@@ -563,3 +563,22 @@ fn pongs_are_masked_answers_to_pings() {
     assert_eq!((first, &payload[..]), (0x80 | PONG, &b"hi"[..]));
     assert!(ws.receive().is_err());
 }
+
+#[test]
+fn closed_client_that_is_kept_ends_its_side_behind_the_servers() {
+    let _watchdog = watchdog();
+    let (address, server) = by_hand(|request, mut stream| {
+        stream.write_all(grant(&request, "").as_bytes()).unwrap();
+        let (first, _, payload) = frame_of(&mut stream).unwrap();
+        assert_eq!(first, 0x80 | CLOSE);
+        stream.write_all(&[0x88, payload.len() as u8]).unwrap();
+        stream.write_all(&payload).unwrap();
+        // RFC 6455, 7.1.1: the server goes first.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap()
+    });
+    let ws = connect(&format!("ws://{address}")).unwrap();
+    ws.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(server.join().unwrap(), 0);
+    assert!(ws.disconnect().unwrap().is_clean());
+}

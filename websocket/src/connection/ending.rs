@@ -168,6 +168,11 @@ impl Connection {
         self.wake_receiver();
         if self.await_written() {
             self.linger();
+            if self.role == Role::Client {
+                // The server has ended its side, or had the time: it is not kept waiting for this one
+                // because a handle is kept. A server's socket goes with its application.
+                self.stream.shutdown(net::Shutdown::Both).ok();
+            }
         }
     }
 
