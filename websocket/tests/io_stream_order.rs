@@ -7,8 +7,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use greenwood_runtime as runtime;
-use greenwood_websocket::{MessageReader, WebSocketError};
-use io_support::{BINARY, TEXT, frame, news, serve, text};
+use greenwood_websocket::{MessageReader, WebSocketConfig, WebSocketError, broadcast};
+use io_support::{BINARY, TEXT, frame, news, serve, serve_with, text};
 
 /// Why a reader fails.
 fn failure(reader: &mut MessageReader<'_>) -> ErrorKind {
@@ -143,4 +143,37 @@ fn reader_whose_message_was_dropped_gives_no_others_bytes() {
     told.next();
     peer.close();
     told.next();
+}
+
+#[test]
+fn what_is_put_off_behind_an_open_message_is_bounded() {
+    let (tell, told) = news();
+    let config = WebSocketConfig::default()
+        .high_water(64 * 1024)
+        .write_timeout(Duration::from_millis(100));
+    let server = serve_with(config, move |ws| {
+        let mut message = ws.text_writer()?;
+        message.write_all(b"begun")?;
+        message.flush()?;
+        for _ in 0..3 {
+            let delivery = broadcast([&ws], &[7; 40_000][..]);
+            tell.send((delivery.sent, delivery.slow, delivery.closed))
+                .unwrap();
+        }
+        assert!(
+            message
+                .write_all(b"late")
+                .and_then(|()| message.flush())
+                .is_err()
+        );
+        Ok(())
+    });
+    let mut peer = server.open();
+    // Past the mark the peer counts as too slow: it can't be told from one that does not read.
+    for expected in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+        assert_eq!(told.next(), expected);
+    }
+    let begun = peer.frame();
+    assert_eq!((begun.fin, &begun.payload[..]), (false, &b"begun"[..]));
+    assert_eq!(peer.close_code(), 1008);
 }
