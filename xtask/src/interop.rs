@@ -41,7 +41,7 @@ pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
         echo.interrupt()
     })?;
 
-    let (certfile, keyfile) = certificate(steps)?;
+    let (certfile, keyfile) = certificate(steps, "cert", "CA:TRUE")?;
     let echo = Server::echo_tls(&certfile, &keyfile)?;
     for (name, script) in [
         ("interop: node tls", "node_tls.mjs"),
@@ -52,6 +52,7 @@ pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
         steps.run(name, LIMIT, &mut command)?;
     }
     steps.call("the server with TLS ends as it should", || echo.interrupt())?;
+    client(steps)?;
     nginx::run(steps)?;
 
     // Servers of their own, since the last case of each interrupts it.
@@ -74,14 +75,35 @@ pub(crate) fn run(steps: &mut Steps, screenshot: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
+/// Has the example `interop_client` start the servers of others, and try everything with them.
+fn client(steps: &mut Steps) -> Result<()> {
+    // rustls takes no CA's certificate for a server's.
+    let (certfile, keyfile) = certificate(steps, "leaf", "CA:FALSE")?;
+    for (name, script) in [
+        ("interop: client to node's ws", "node_server.mjs"),
+        ("interop: client to websockets", "python_server.py"),
+    ] {
+        let server = interpreter(script)?;
+        let mut command = Command::new(project::example("interop_client")?);
+        command.current_dir(project::interop()?).arg(&certfile);
+        command.arg(server.get_program()).args(server.get_args());
+        steps.run(name, LIMIT, command.args([&certfile, &keyfile]))?;
+    }
+    Ok(())
+}
+
 /// Has openssl make a certificate for `localhost` that signs itself, and its key.
-fn certificate(steps: &mut Steps) -> Result<(PathBuf, PathBuf)> {
+fn certificate(steps: &mut Steps, name: &str, constraint: &str) -> Result<(PathBuf, PathBuf)> {
     let folder = project::interop()?;
-    let (certfile, keyfile) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let (certfile, keyfile) = (
+        folder.join(format!("{name}.pem")),
+        folder.join(format!("{name}.key.pem")),
+    );
     let mut command = Command::new("openssl");
     let words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
-                 -addext subjectAltName=DNS:localhost";
+                 -addext subjectAltName=DNS:localhost -addext";
     command.args(words.split_whitespace());
+    command.arg(format!("basicConstraints=critical,{constraint}"));
     command.arg("-out").arg(&certfile);
     command.arg("-keyout").arg(&keyfile);
     steps.run("make a certificate", LIMIT, &mut command)?;
