@@ -346,6 +346,12 @@ impl Connection {
     fn read(self: &Arc<Self>, wanted: Wanted) -> std::result::Result<Option<Event>, Fault> {
         let mut input = lock(&self.input);
         let input = &mut *input;
+        if input.decoder.is_over() {
+            // Another has read the close frame (or what is none), and is about to tell. The end of
+            // the transport behind it must not overtake that.
+            std::thread::yield_now();
+            return Ok(None);
+        }
         input.prepare(wanted)?;
         (input.short, input.empty) = (false, false);
         if !input.rest.is_empty() {

@@ -582,3 +582,28 @@ fn closed_client_that_is_kept_ends_its_side_behind_the_servers() {
     assert_eq!(server.join().unwrap(), 0);
     assert!(ws.disconnect().unwrap().is_clean());
 }
+
+/// The server's close frame and the end of the transport come at once, to two who may both read.
+#[test]
+fn closing_while_another_receives_is_clean_for_both() {
+    let server = serve(echo);
+    for _ in 0..100 {
+        let ws = connect(&url(&server)).unwrap();
+        let receivers: Vec<_> = (0..2)
+            .map(|_| {
+                let other = ws.clone();
+                // Of two that receive one is refused; and each may be late.
+                thread::spawn(move || match other.receive() {
+                    Err(WebSocketError::Wait(_)) | Ok(None) => {}
+                    wrong => panic!("{wrong:?}"),
+                })
+            })
+            .collect();
+        ws.close(CloseCode::NORMAL, "").unwrap();
+        for receiver in receivers {
+            receiver.join().unwrap();
+        }
+        let end = ws.disconnect().unwrap();
+        assert!(end.is_clean(), "{end:?}");
+    }
+}
