@@ -26,7 +26,7 @@ use std::{
 
 use greenwood::{
     CloseCode, Connect, ConnectError, Deflate, Message, WebSocket, WebSocketConfig, WebSocketError,
-    runtime::net::ClientTls, spawn,
+    runtime::net::ClientTls, sleep, spawn,
 };
 
 const USAGE: &str = "\
@@ -164,7 +164,7 @@ fn send_lines(ws: &WebSocket, received: &Received) -> Result<(), Box<dyn Error>>
             break;
         }
         before = Some(now);
-        thread::sleep(QUIET);
+        sleep(QUIET);
     }
     Ok(ws.close(CloseCode::NORMAL, "")?)
 }

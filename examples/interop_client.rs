@@ -25,7 +25,7 @@ use std::{
 use greenwood::{
     CloseCode, Connect, ConnectError, Deflate, Message, Refusal, WebSocket, WebSocketConfig,
     runtime::net::ClientTls,
-    spawn,
+    sleep, spawn,
     websocket::{Disconnect, Frame, OpCode},
 };
 
@@ -463,7 +463,7 @@ fn case(name: &str, body: impl FnOnce() -> Checked) -> bool {
         format!("FAILED  {name}: not within {LIMIT:?}"),
     );
     thread::spawn(move || {
-        thread::sleep(LIMIT);
+        sleep(LIMIT);
         if !watched.load(Ordering::Relaxed) {
             println!("{late}");
             exit(1);
