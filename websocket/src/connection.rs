@@ -769,7 +769,7 @@ enum Wanted {
     /// The first part of a message.
     First,
     /// The next part of the message of this number.
-    Rest(u64),
+    Rest(u32),
     /// Whatever comes.
     Frames,
     /// The end.

@@ -14,7 +14,7 @@ use crate::socket::WebSocket;
 pub struct MessageReader<'w> {
     websocket: &'w WebSocket,
     /// Which of the messages that came in parts it is.
-    serial: u64,
+    serial: u32,
     is_text: bool,
     /// What has been received but not been read.
     chunk: Vec<u8>,
@@ -23,7 +23,7 @@ pub struct MessageReader<'w> {
 }
 
 impl<'w> MessageReader<'w> {
-    pub(crate) fn new(websocket: &'w WebSocket, first: Part, serial: u64) -> MessageReader<'w> {
+    pub(crate) fn new(websocket: &'w WebSocket, first: Part, serial: u32) -> MessageReader<'w> {
         MessageReader {
             websocket,
             serial,

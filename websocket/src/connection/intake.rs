@@ -7,7 +7,7 @@ impl Connection {
     /// The first part of the next message, and the number by which the rest of it is asked for; none
     /// when the connection was closed by a handshake. What is left of the message before is
     /// dropped.
-    pub(crate) fn receive_first(self: &Arc<Self>) -> Result<Option<(Part, u64)>> {
+    pub(crate) fn receive_first(self: &Arc<Self>) -> Result<Option<(Part, u32)>> {
         let Some(Event::Part(part)) = self.await_event(Wanted::First)? else {
             return Ok(None);
         };
@@ -17,7 +17,7 @@ impl Connection {
     }
 
     /// The next part of the message of this number.
-    pub(crate) fn receive_rest(self: &Arc<Self>, serial: u64) -> Result<Option<Part>> {
+    pub(crate) fn receive_rest(self: &Arc<Self>, serial: u32) -> Result<Option<Part>> {
         match self.await_event(Wanted::Rest(serial))? {
             Some(Event::Part(part)) => Ok(Some(part)),
             _ => Ok(None),
@@ -61,7 +61,7 @@ impl Connection {
 impl Input {
     /// Whether the message under way is still the one of this number. At the end there is none, and
     /// that is what is to be told.
-    pub(super) fn check_turn(&self, serial: u64) -> std::result::Result<(), Fault> {
+    pub(super) fn check_turn(&self, serial: u32) -> std::result::Result<(), Fault> {
         if self.decoder.in_parts_serial() == Some(serial) || self.decoder.is_over() {
             return Ok(());
         }

@@ -81,7 +81,7 @@ pub struct Decoder {
     /// A part of the message under way has been given as such.
     begun: bool,
     /// How many messages were given in parts; each frame given as such counts for one.
-    serial: u64,
+    serial: u32,
     /// The rest of it is dropped.
     skipping: bool,
 }

@@ -75,7 +75,7 @@ impl Decoder {
     /// The number of the message under way, if parts of it have been given and more of it will be:
     /// whoever reads it sees by that whether it still is the same one, and nobody has had a part of
     /// it as a frame.
-    pub fn in_parts_serial(&self) -> Option<u64> {
+    pub fn in_parts_serial(&self) -> Option<u32> {
         (self.begun && !self.skipping).then_some(self.serial)
     }
 
@@ -180,7 +180,7 @@ impl Decoder {
             false => self.assembly.opcode(),
         };
         if !self.begun || self.unit == Unit::Frames {
-            self.serial += 1;
+            self.serial = self.serial.wrapping_add(1);
         }
         self.begun = true;
         Event::Part(Part {
