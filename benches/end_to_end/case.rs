@@ -5,13 +5,16 @@
 pub(crate) enum Case {
     Echo(Echo),
     FanOut(FanOut),
-    Idle,
+    /// Echoes in an open loop, at half of the highest rate.
+    Half,
+    Handshake,
+    Idle(Idle),
 }
 
 /// Echoes in a closed loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Echo {
-    name: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) connections: usize,
     /// Payload of a message in bytes.
     pub(crate) size: usize,
@@ -27,19 +30,30 @@ pub(crate) struct FanOut {
     pub(crate) size: usize,
 }
 
-/// How many connections say nothing.
-pub(crate) const IDLE_CONNECTIONS: usize = 5000;
+/// Connections that say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Idle {
+    name: &'static str,
+    /// How many there are, if the limit on descriptors allows it.
+    pub(crate) connections: usize,
+}
+
+/// The case whose highest rate [`Case::Half`] halves, and which it is like in all else.
+pub(crate) const HALF: Echo = Echo {
+    name: "64",
+    connections: 100,
+    size: 64,
+    depth: 1,
+};
+
+/// How many connections come and go at the same time.
+pub(crate) const HANDSHAKES_AT_ONCE: usize = 100;
 
 /// How many connections get what one of them says.
 pub(crate) const FAN_OUT_CONNECTIONS: usize = 5000;
 
-pub(crate) const ALL: [Case; 7] = [
-    Case::Echo(Echo {
-        name: "64",
-        connections: 100,
-        size: 64,
-        depth: 1,
-    }),
+pub(crate) const ALL: [Case; 10] = [
+    Case::Echo(HALF),
     Case::Echo(Echo {
         name: "pipe",
         connections: 100,
@@ -66,7 +80,16 @@ pub(crate) const ALL: [Case; 7] = [
         name: "fanout1k",
         size: 1 << 10,
     }),
-    Case::Idle,
+    Case::Half,
+    Case::Handshake,
+    Case::Idle(Idle {
+        name: "idle",
+        connections: 5000,
+    }),
+    Case::Idle(Idle {
+        name: "idle20k",
+        connections: 20_000,
+    }),
 ];
 
 impl Case {
@@ -74,7 +97,9 @@ impl Case {
         match self {
             Case::Echo(echo) => echo.name,
             Case::FanOut(fan_out) => fan_out.name,
-            Case::Idle => "idle",
+            Case::Half => "half",
+            Case::Handshake => "handshake",
+            Case::Idle(idle) => idle.name,
         }
     }
 
@@ -94,7 +119,45 @@ impl Case {
             Case::FanOut(FanOut { name, size }) => {
                 format!("{name}: {size} B to {FAN_OUT_CONNECTIONS} connections, one at a time")
             }
-            Case::Idle => format!("idle: {IDLE_CONNECTIONS} connections"),
+            Case::Half => {
+                let Echo {
+                    connections, size, ..
+                } = HALF;
+                format!("half: {connections} connections, {size} B, half of the highest rate")
+            }
+            Case::Handshake => {
+                format!("handshake: connect, upgrade, close; {HANDSHAKES_AT_ONCE} at a time")
+            }
+            Case::Idle(Idle { name, connections }) => {
+                format!("{name}: {connections} connections that say nothing")
+            }
         }
+    }
+
+    /// The same for a plot.
+    pub(crate) fn label(self) -> String {
+        match self {
+            Case::Echo(Echo {
+                connections,
+                size,
+                depth,
+                ..
+            }) => format!("{connections} × {}, depth {depth}", human(size)),
+            Case::FanOut(FanOut { size, .. }) => {
+                format!("{} to {FAN_OUT_CONNECTIONS} connections", human(size))
+            }
+            Case::Half => "half of the highest rate".to_owned(),
+            Case::Handshake => "connect, upgrade, close".to_owned(),
+            Case::Idle(Idle { connections, .. }) => format!("{connections} open"),
+        }
+    }
+}
+
+/// A number of bytes.
+fn human(size: usize) -> String {
+    match size {
+        0x10_0000.. => format!("{} MiB", size >> 20),
+        0x400.. => format!("{} KiB", size >> 10),
+        _ => format!("{size} B"),
     }
 }

@@ -4,6 +4,7 @@
     reason = "the foreign side runs on a plain thread: there is no hub to be blocked"
 )]
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -11,17 +12,17 @@ use std::time::{Duration, Instant};
 use greenwood::websocket::proto::{OpCode, encode_frame};
 
 use crate::Result;
-use crate::case::Echo;
 use crate::histogram::Histogram;
+use crate::server::Kind;
 
 /// Behind the path, with the key and the answer of RFC 6455, 1.3.
-const REQUEST: &str = " HTTP/1.1\r\n\
+pub(crate) const REQUEST: &str = " HTTP/1.1\r\n\
     Host: 127.0.0.1\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,36 +68,36 @@ pub(crate) struct Script {
     /// Their echoes, in the shortest form, which every server sends that does not fragment.
     echoes: Vec<u8>,
     echo_len: usize,
-    depth: usize,
 }
 
 /// How many bytes of different messages there are at most; one message may be longer.
 const SCRIPT: usize = 64 << 10;
 
 impl Script {
-    pub(crate) fn new(case: &Echo, text: bool) -> Script {
+    /// Of messages with so many bytes of payload. From the floor the very same bytes come back.
+    pub(crate) fn new(size: usize, text: bool, kind: Kind) -> Script {
         let opcode = if text { OpCode::Text } else { OpCode::Binary };
         let (mut frames, mut echoes) = (Vec::new(), Vec::new());
-        let messages = (SCRIPT / case.size).clamp(1, 64);
+        let messages = (SCRIPT / size).clamp(1, 64);
         for number in 0..messages {
-            let payload: Vec<u8> = (0..case.size)
+            let payload: Vec<u8> = (0..size)
                 .map(|i| b' ' + ((i * 7 + i / 95 + number * 31) % 95) as u8)
                 .collect();
             let key = [0x9d, 0x31, number as u8, 0x5e];
             encode_frame(&mut frames, true, opcode, &payload, Some(key));
-            encode_frame(&mut echoes, true, opcode, &payload, None);
+            let key = (kind == Kind::Floor).then_some(key);
+            encode_frame(&mut echoes, true, opcode, &payload, key);
         }
         Script {
             frame_len: frames.len() / messages,
             frames,
             echo_len: echoes.len() / messages,
             echoes,
-            depth: case.depth,
         }
     }
 }
 
-/// One closed loop.
+/// One client.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) stream: mio::net::TcpStream,
@@ -108,36 +109,42 @@ pub(crate) struct Connection {
     receive_at: usize,
     /// How many bytes of echoes are outstanding.
     to_receive: usize,
-    /// When the outstanding messages were due to be sent, as a ring.
-    sent: Box<[Instant]>,
-    oldest: usize,
-    finishing: bool,
+    /// When the outstanding messages became due.
+    sent: VecDeque<Instant>,
+    /// Whether the next message is due when an echo has come back.
+    repeats: bool,
 }
 
 impl Connection {
-    pub(crate) fn open(port: u16, script: &Script) -> Result<Connection> {
+    pub(crate) fn open(port: u16) -> Result<Connection> {
         let stream = open(port)?;
         stream.set_nonblocking(true)?;
         Ok(Connection {
             stream: mio::net::TcpStream::from_std(stream),
             send_at: 0,
-            to_send: script.frame_len * script.depth,
+            to_send: 0,
             receive_at: 0,
-            to_receive: script.echo_len * script.depth,
-            sent: vec![Instant::now(); script.depth].into_boxed_slice(),
-            oldest: 0,
-            finishing: false,
+            to_receive: 0,
+            sent: VecDeque::new(),
+            repeats: false,
         })
     }
 
-    /// From now on no more messages become due.
-    pub(crate) fn finish(&mut self) {
-        self.finishing = true;
+    /// One more message may be sent, since `now`.
+    pub(crate) fn due(&mut self, script: &Script, now: Instant) {
+        self.to_send += script.frame_len;
+        self.to_receive += script.echo_len;
+        self.sent.push_back(now);
+    }
+
+    /// From now on each echo that comes back makes the next message due, or none.
+    pub(crate) fn repeat(&mut self, repeats: bool) {
+        self.repeats = repeats;
     }
 
     /// Whether nothing is outstanding.
     pub(crate) fn is_finished(&self) -> bool {
-        self.to_receive == 0
+        self.sent.is_empty()
     }
 
     /// Sends what is due, as far as the socket takes it.
@@ -157,7 +164,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Receives and checks what has come, and makes as many messages due as have come back.
+    /// Receives and checks what has come. How many echoes came back whole is seen in `latencies`.
     pub(crate) fn receive(
         &mut self,
         script: &Script,
@@ -177,12 +184,10 @@ impl Connection {
             self.receive_at = (self.receive_at + n) % script.echoes.len();
             let now = Instant::now();
             for _ in 0..(begun + n) / script.echo_len {
-                latencies.add(now - self.sent[self.oldest]);
-                self.sent[self.oldest] = now;
-                self.oldest = (self.oldest + 1) % script.depth;
-                if !self.finishing {
-                    self.to_send += script.frame_len;
-                    self.to_receive += script.echo_len;
+                let sent = self.sent.pop_front();
+                latencies.add(now - sent.ok_or("an echo of nothing")?);
+                if self.repeats {
+                    self.due(script, now);
                 }
             }
             // A short read has emptied the socket, and what comes later is another edge.

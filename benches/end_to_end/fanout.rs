@@ -12,8 +12,8 @@ use crate::case::{FAN_OUT_CONNECTIONS, FanOut};
 use crate::connection;
 use crate::histogram::Histogram;
 use crate::options::Options;
-use crate::report::{EchoSample, Sample};
-use crate::server::Server;
+use crate::sample::Sample;
+use crate::server::{Kind, Server};
 use crate::system::{self, Cpu};
 
 /// So many messages come before it counts.
@@ -22,14 +22,13 @@ const WARM_UP: usize = 10;
 /// How long a message may take to be everywhere.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Descriptors that this process has besides connections.
-const OTHERS: usize = 64;
+const KEY: [u8; 4] = [0x9d, 0x31, 0x07, 0x5e];
 
 /// More than a message: less than that has emptied the socket.
 const SPARE: usize = 1024;
 
 pub(crate) fn measure(server: &Server, case: &FanOut, options: &Options) -> Result<Sample> {
-    let mut audience = Audience::gather(server.port, case, options.text)?;
+    let mut audience = Audience::gather(server, case, options.text)?;
     let mut latencies = Histogram::new();
     for _ in 0..WARM_UP {
         audience.publish(&mut latencies)?;
@@ -43,12 +42,12 @@ pub(crate) fn measure(server: &Server, case: &FanOut, options: &Options) -> Resu
         audience.publish(&mut latencies)?;
     }
     let elapsed = began.elapsed();
-    Ok(Sample::Echo(EchoSample::new(
+    Ok(Sample::of_traffic(
         elapsed,
         &latencies,
-        server.cpu()?.since(server_before),
-        Cpu::of(me)?.since(me_before),
-    )))
+        &server.cpu()?.since(&server_before),
+        &Cpu::of(me)?.since(&me_before),
+    ))
 }
 
 struct Audience {
@@ -59,17 +58,18 @@ struct Audience {
     /// Different each time.
     payload: Vec<u8>,
     opcode: OpCode,
+    kind: Kind,
     published: u64,
     buffer: Vec<u8>,
 }
 
 impl Audience {
-    fn gather(port: u16, case: &FanOut, text: bool) -> Result<Audience> {
+    fn gather(server: &Server, case: &FanOut, text: bool) -> Result<Audience> {
         let poll = Poll::new()?;
-        let count = FAN_OUT_CONNECTIONS.min(system::descriptors().saturating_sub(OTHERS));
+        let count = system::connections(FAN_OUT_CONNECTIONS);
         let mut members = Vec::with_capacity(count);
         for i in 0..count {
-            let stream = connection::open_at(port, "/fanout")?;
+            let stream = connection::open_at(server.port, "/fanout")?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry()
@@ -82,6 +82,7 @@ impl Audience {
             members,
             payload: (0..case.size).map(|i| b'a' + (i % 26) as u8).collect(),
             opcode: if text { OpCode::Text } else { OpCode::Binary },
+            kind: server.kind,
             published: 0,
             buffer: vec![0; case.size + SPARE],
         })
@@ -92,9 +93,11 @@ impl Audience {
         let number = format!("{:010}", self.published);
         self.payload[..number.len()].copy_from_slice(number.as_bytes());
         let (mut said, mut heard) = (Vec::new(), Vec::new());
-        let key = Some([0x9d, 0x31, 0x07, 0x5e]);
+        let key = Some(KEY);
+        // The floor sends the very same bytes.
+        let echo_key = key.filter(|_| self.kind == Kind::Floor);
         encode_frame(&mut said, true, self.opcode, &self.payload, key);
-        encode_frame(&mut heard, true, self.opcode, &self.payload, None);
+        encode_frame(&mut heard, true, self.opcode, &self.payload, echo_key);
 
         let speaker = self.published as usize % self.members.len();
         let began = Instant::now();

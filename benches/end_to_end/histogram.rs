@@ -31,6 +31,13 @@ impl Histogram {
         self.total += 1;
     }
 
+    pub(crate) fn merge(&mut self, other: &Histogram) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+    }
+
     /// How many there are.
     pub(crate) fn total(&self) -> u64 {
         self.total

@@ -50,30 +50,37 @@
 #![forbid(unsafe_code)]
 
 mod case;
+mod chart;
 mod connection;
 mod fanout;
+mod handshake;
 mod histogram;
 mod idle;
 mod load;
 mod options;
-mod report;
+mod paced;
+mod plot;
+mod results;
+mod sample;
 mod server;
 mod system;
+mod table;
 
 use std::process::ExitCode;
 
 use case::Case;
-use options::{Asked, Options};
-use report::Results;
-use server::Server;
+use options::Options;
+use results::Results;
+use server::{Kind, Server};
+use system::{Cores, Machine};
 
 /// What goes wrong here ends as a line of text.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let options = match options::parse(std::env::args().skip(1)) {
-        Ok(Asked::Run(options)) => options,
-        Ok(Asked::Nothing) => return ExitCode::SUCCESS,
+        Ok(Some(options)) => options,
+        Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("end_to_end: {error}; benches/end_to_end/main.rs has the options");
             return ExitCode::from(2);
@@ -91,32 +98,81 @@ fn main() -> ExitCode {
 
 /// Measures and prints; whether all went well.
 fn run(options: &Options) -> Result<bool> {
+    let results = if options.from.is_empty() {
+        measure(options)?
+    } else {
+        read(options)?
+    };
+    if let Some(file) = &options.json {
+        std::fs::write(file, results.to_json()?)?;
+    }
+    if let Some(folder) = &options.plots {
+        for (name, svg) in plot::all(&results) {
+            std::fs::write(folder.join(name), svg)?;
+        }
+    }
+    Ok(results.all_well())
+}
+
+/// What earlier runs have written.
+fn read(options: &Options) -> Result<Results> {
+    let mut results = Results::default();
+    for file in &options.from {
+        let read = std::fs::read_to_string(file).map_err(Into::into);
+        read.and_then(|text| results.read(&text))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    println!("{}", table::heading(&results));
+    for case in case::ALL {
+        if results.has(case) {
+            println!("{}", table::table(&results, case));
+        }
+    }
+    Ok(results)
+}
+
+fn measure(options: &Options) -> Result<Results> {
     let commands = server::commands(options)?;
-    let cores = system::Cores::pick()?;
+    let cores = Cores::allowed()?;
     system::raise_descriptor_limit();
-    let mut results = Results::new(&commands, options);
-    println!("{}", results.heading(&cores));
+    let secs = options.duration.as_secs_f64();
+    let mut results = Results::new(&commands, Machine::this(&cores), secs, options.text);
+    println!("{}", table::heading(&results));
+    if commands.iter().any(|command| cores.shared(command.cores)) {
+        println!("There is no core for the generator alone: it takes part of the servers'.\n");
+    }
 
     let servers = commands
         .iter()
         .map(|command| Server::start(command, &cores))
         .collect::<Result<Vec<_>>>()?;
     for &case in &options.cases {
+        let rate = options.rate.unwrap_or_else(|| results.highest_rate() / 2.0);
+        if case == Case::Half {
+            println!("Half of the highest rate is {rate:.0} messages/s.");
+        }
         for round in 0..options.rounds {
             for turn in 0..commands.len() {
                 let i = (turn + round) % commands.len();
+                let (command, server) = (&commands[i], &servers[i]);
+                let mine = cores.generator(command.cores);
+                // With hubs to be kept busy, the generator takes all that it can get.
+                let mine = match command.kind {
+                    Kind::Hubs => mine,
+                    _ => &mine[..1],
+                };
+                Cores::bind(mine)?;
                 let measured = match case {
-                    Case::Idle => idle::measure(&commands[i], &cores, options),
-                    Case::Echo(echo) => load::measure(&servers[i], &echo, options),
-                    Case::FanOut(fan_out) => fanout::measure(&servers[i], &fan_out, options),
+                    Case::Echo(echo) => load::measure(server, &echo, mine.len(), options),
+                    Case::FanOut(fan_out) => fanout::measure(server, &fan_out, options),
+                    Case::Half => paced::measure(server, rate, options),
+                    Case::Handshake => handshake::measure(server, options),
+                    Case::Idle(idle) => idle::measure(command, &idle, &cores, options),
                 };
                 results.add(case, round, i, measured);
             }
         }
-        println!("{}", results.table(case));
+        println!("{}", table::table(&results, case));
     }
-    if let Some(file) = &options.json {
-        std::fs::write(file, results.json(&cores)?)?;
-    }
-    Ok(results.all_well())
+    Ok(results)
 }

@@ -1,19 +1,12 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Result;
 use crate::case::{self, Case};
 
-/// What the command line asks for.
-#[derive(Debug)]
-pub(crate) enum Asked {
-    Run(Options),
-    /// Called as a test, or for another benchmark's sake.
-    Nothing,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// Names and commands.
     pub(crate) peers: Vec<(String, String)>,
@@ -23,10 +16,23 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) duration: Duration,
     pub(crate) text: bool,
-    pub(crate) json: Option<String>,
+    /// Whether ours is measured in the parked style, too.
+    pub(crate) parked: bool,
+    /// Whether the limit is measured, too.
+    pub(crate) floor: bool,
+    /// Ours on so many hubs, against one.
+    pub(crate) hubs: Option<usize>,
+    /// Messages per second of the open loop, if it is not to be found out.
+    pub(crate) rate: Option<f64>,
+    pub(crate) json: Option<PathBuf>,
+    /// Results of earlier runs, in place of measuring.
+    pub(crate) from: Vec<PathBuf>,
+    /// The folder for plots.
+    pub(crate) plots: Option<PathBuf>,
 }
 
-pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
+/// None if nothing is to be done: this is called as a test, or for another benchmark's sake.
+pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>> {
     let mut options = Options {
         peers: Vec::new(),
         ours: None,
@@ -34,7 +40,13 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
         rounds: 5,
         duration: Duration::from_secs(2),
         text: false,
+        parked: false,
+        floor: false,
+        hubs: None,
+        rate: None,
         json: None,
+        from: Vec::new(),
+        plots: None,
     };
     let (mut bench, mut any, mut wanted) = (false, false, true);
     let mut arguments = arguments.peekable();
@@ -66,7 +78,13 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
             "--rounds" => options.rounds = value()?.parse()?,
             "--secs" => options.duration = Duration::try_from_secs_f64(value()?.parse()?)?,
             "--text" => options.text = true,
-            "--json" => options.json = Some(value()?),
+            "--parked" => options.parked = true,
+            "--floor" => options.floor = true,
+            "--hubs" => options.hubs = Some(value()?.parse()?),
+            "--rate" => options.rate = Some(value()?.parse()?),
+            "--json" => options.json = Some(value()?.into()),
+            "--from" => options.from.push(value()?.into()),
+            "--plots" => options.plots = Some(value()?.into()),
             // A name to choose benchmarks by, as Criterion takes it.
             name if !name.starts_with('-') => wanted &= "end_to_end".contains(name),
             _ => return Err(format!("unknown option {argument}").into()),
@@ -74,14 +92,54 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
         any = true;
     }
     if !bench && !any || !wanted {
-        return Ok(Asked::Nothing);
+        return Ok(None);
     }
     if !any {
         options.rounds = 1;
         options.duration = Duration::from_millis(500);
     }
+    check(&options)?;
+    complete(&mut options.cases, options.rate);
+    Ok(Some(options))
+}
+
+fn check(options: &Options) -> Result<()> {
     if options.rounds == 0 || options.duration.is_zero() {
         return Err("--rounds and --secs want more than nothing".into());
     }
-    Ok(Asked::Run(options))
+    if options
+        .rate
+        .is_some_and(|rate| !rate.is_finite() || rate <= 0.0)
+    {
+        return Err("--rate wants messages per second".into());
+    }
+    if let Some(hubs) = options.hubs {
+        if hubs < 2 {
+            return Err("--hubs wants two or more, to compare with one".into());
+        }
+        if !options.peers.is_empty() || options.ours.is_some() || options.floor || options.parked {
+            return Err("--hubs compares our server with itself alone".into());
+        }
+        if let Some(case) = options
+            .cases
+            .iter()
+            .find(|case| !matches!(case, Case::Echo(_)))
+        {
+            let name = case.name();
+            return Err(format!("--hubs is for echoes, not for {name}: give --cases").into());
+        }
+    }
+    Ok(())
+}
+
+/// Half of the highest rate wants the highest first.
+fn complete(cases: &mut Vec<Case>, rate: Option<f64>) {
+    let Some(half) = cases.iter().position(|&case| case == Case::Half) else {
+        return;
+    };
+    let whole = Case::Echo(case::HALF);
+    if rate.is_none() && !cases[..half].contains(&whole) {
+        cases.retain(|&case| case != whole);
+        cases.insert(0, whole);
+    }
 }

@@ -13,53 +13,131 @@ use crate::system::{Cores, Cpu};
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(60);
 
-/// The example that is our server.
-const EXAMPLE: &str = "echo_bench";
+/// The example that is our server, and the one that is the limit.
+const OURS: &str = "echo_bench";
+const FLOOR: &str = "floor";
+
+/// What a server is to the measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ours,
+    /// Ours, with another number of hubs and cores.
+    Hubs,
+    Peer,
+    /// Ours in the parked style.
+    Parked,
+    /// Sends bytes back as they are: no WebSocket.
+    Floor,
+}
+
+impl Kind {
+    const ALL: [Kind; 5] = [
+        Kind::Ours,
+        Kind::Hubs,
+        Kind::Peer,
+        Kind::Parked,
+        Kind::Floor,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Ours => "ours",
+            Kind::Hubs => "hubs",
+            Kind::Peer => "peer",
+            Kind::Parked => "parked",
+            Kind::Floor => "floor",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
 
 /// A server's name, and its command with `{port}` in it.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerCommand {
     pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// How many cores it is bound to.
+    pub(crate) cores: usize,
     words: Vec<String>,
 }
 
-/// All that are to be measured: ours, then the peers as they were given.
+/// All that are to be measured: ours, the peers as they were given, and what else is asked for.
 pub(crate) fn commands(options: &Options) -> Result<Vec<ServerCommand>> {
-    let mut commands = vec![match &options.ours {
-        Some(command) => ServerCommand::new("ours", command)?,
-        None => ServerCommand {
-            name: "ours".to_owned(),
-            words: vec![example()?, "{port}".to_owned(), "1".to_owned()],
-        },
-    }];
+    if let Some(hubs) = options.hubs {
+        return [1, hubs].into_iter().map(with_hubs).collect();
+    }
+    let ours = match &options.ours {
+        Some(command) => ServerCommand::new("ours", Kind::Ours, command)?,
+        None => ServerCommand::example("ours", Kind::Ours, OURS, &["{port}", "1"])?,
+    };
+    let parked = options.parked.then(|| {
+        let mut parked = ours.clone();
+        parked.name = "parked".to_owned();
+        parked.kind = Kind::Parked;
+        parked.words.push("--parked".to_owned());
+        parked
+    });
+    let mut commands = vec![ours];
     for (name, command) in &options.peers {
-        commands.push(ServerCommand::new(name, command)?);
+        commands.push(ServerCommand::new(name, Kind::Peer, command)?);
+    }
+    commands.extend(parked);
+    if options.floor {
+        let floor = ServerCommand::example("floor", Kind::Floor, FLOOR, &["{port}"])?;
+        commands.push(floor);
     }
     Ok(commands)
 }
 
+/// Ours with so many hubs, on as many cores.
+fn with_hubs(hubs: usize) -> Result<ServerCommand> {
+    let name = match hubs {
+        1 => "1 hub".to_owned(),
+        _ => format!("{hubs} hubs"),
+    };
+    let arguments = ["{port}", &hubs.to_string()];
+    let mut command = ServerCommand::example(&name, Kind::Hubs, OURS, &arguments)?;
+    command.cores = hubs;
+    Ok(command)
+}
+
 impl ServerCommand {
-    fn new(name: &str, command: &str) -> Result<ServerCommand> {
+    fn new(name: &str, kind: Kind, command: &str) -> Result<ServerCommand> {
         let words: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
         if !words.iter().skip(1).any(|word| word.contains("{port}")) {
             return Err(format!("the command of {name} has no {{port}}: {command:?}").into());
         }
         Ok(ServerCommand {
             name: name.to_owned(),
+            kind,
+            cores: 1,
             words,
+        })
+    }
+
+    fn example(name: &str, kind: Kind, example: &str, arguments: &[&str]) -> Result<ServerCommand> {
+        let words = arguments.iter().map(|&word| word.to_owned());
+        Ok(ServerCommand {
+            name: name.to_owned(),
+            kind,
+            cores: 1,
+            words: std::iter::once(built(example)?).chain(words).collect(),
         })
     }
 }
 
-/// Where our example is, up to date if cargo is there to see to it.
-fn example() -> Result<String> {
+/// Where an example is, up to date if cargo is there to see to it.
+fn built(example: &str) -> Result<String> {
     // This is TARGET/PROFILE/deps/end_to_end-HASH.
     let this = env::current_exe()?;
     let profile = this.ancestors().nth(2).ok_or("not built by cargo")?;
-    let path: PathBuf = profile.join("examples").join(EXAMPLE);
+    let path: PathBuf = profile.join("examples").join(example);
     if let (Some(cargo), Some(target)) = (env::var_os("CARGO"), profile.parent()) {
         let built = Command::new(&cargo)
-            .args(["build", "--quiet", "--release", "--example", EXAMPLE])
+            .args(["build", "--quiet", "--release", "--example", example])
             .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
             .arg("--target-dir")
@@ -67,11 +145,11 @@ fn example() -> Result<String> {
             .status()
             .map_err(|error| format!("{}: {error}", cargo.display()))?;
         if !built.success() {
-            return Err(format!("the example {EXAMPLE} can't be built").into());
+            return Err(format!("the example {example} can't be built").into());
         }
     }
     if !path.exists() {
-        return Err(format!("build it first: cargo build --release --example {EXAMPLE}").into());
+        return Err(format!("build it first: cargo build --release --example {example}").into());
     }
     Ok(path.display().to_string())
 }
@@ -81,10 +159,11 @@ fn example() -> Result<String> {
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
+    pub(crate) kind: Kind,
 }
 
 impl Server {
-    /// Starts it on the servers' core, and waits until it upgrades connections.
+    /// Starts it on its cores, and waits until it upgrades connections.
     pub(crate) fn start(command: &ServerCommand, cores: &Cores) -> Result<Server> {
         let port = connection::free_port()?;
         let mut words = command
@@ -92,7 +171,7 @@ impl Server {
             .iter()
             .map(|word| word.replace("{port}", &port.to_string()));
         let program = words.next().ok_or("an empty command")?;
-        let child = cores.on_server(|| {
+        let child = cores.on_server(command.cores, || {
             Command::new(&program)
                 .args(words)
                 .stdin(Stdio::null())
@@ -100,7 +179,8 @@ impl Server {
                 .spawn()
         })?;
         let child = child.map_err(|error| format!("{} ({program}): {error}", command.name))?;
-        let mut server = Server { child, port };
+        let kind = command.kind;
+        let mut server = Server { child, port, kind };
         let began = Instant::now();
         while let Err(error) = connection::open(port) {
             if let Some(status) = server.child.try_wait()? {

@@ -1,5 +1,6 @@
 //! What Linux tells about processes, and the cores they are bound to.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -7,47 +8,56 @@ use std::time::Duration;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 use crate::Result;
 
-/// The core of the servers and that of the generator: the first two that this process may use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cores {
-    pub(crate) server: usize,
-    pub(crate) generator: usize,
-}
+/// The cores that this process may use.
+#[derive(Debug, Clone)]
+pub(crate) struct Cores(Vec<usize>);
 
 impl Cores {
-    /// Picks them, and binds the calling thread to the generator's.
-    pub(crate) fn pick() -> Result<Cores> {
+    pub(crate) fn allowed() -> Result<Cores> {
         let allowed = sched_getaffinity(Pid::from_raw(0))?;
-        let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core) == Ok(true));
-        let server = cores.next().ok_or("there is no core to run on")?;
-        let cores = Cores {
-            server,
-            generator: cores.next().unwrap_or(server),
-        };
-        bind(cores.generator)?;
-        Ok(cores)
+        let cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core) == Ok(true));
+        Ok(Cores(cores.collect()))
     }
 
-    pub(crate) fn is_one(&self) -> bool {
-        self.server == self.generator
+    /// Those of a server that wants so many: the first ones.
+    pub(crate) fn server(&self, wanted: usize) -> &[usize] {
+        &self.0[..wanted.min(self.0.len())]
     }
 
-    /// Runs `f` on the servers' core: what it starts stays there.
-    pub(crate) fn on_server<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
-        bind(self.server)?;
+    /// What a server with so many cores leaves to the generator. If that is nothing, the generator
+    /// shares the server's.
+    pub(crate) fn generator(&self, server: usize) -> &[usize] {
+        match self.0.get(server..) {
+            Some(rest) if !rest.is_empty() => rest,
+            _ => &self.0,
+        }
+    }
+
+    /// Whether the generator and a server with so many cores get in each other's way.
+    pub(crate) fn shared(&self, server: usize) -> bool {
+        self.0.len() <= server
+    }
+
+    /// Binds the calling thread, and those that it starts.
+    pub(crate) fn bind(cores: &[usize]) -> Result<()> {
+        let mut set = CpuSet::new();
+        for &core in cores {
+            set.set(core)?;
+        }
+        Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+    }
+
+    /// Runs `f` on the server's cores: what it starts stays there.
+    pub(crate) fn on_server<T>(&self, wanted: usize, f: impl FnOnce() -> T) -> Result<T> {
+        Cores::bind(self.server(wanted))?;
         let result = f();
-        bind(self.generator)?;
+        Cores::bind(self.generator(wanted))?;
         Ok(result)
     }
-}
-
-fn bind(core: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
 /// Allows this process, and the servers that it starts, as many descriptors as may be.
@@ -58,44 +68,64 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// How many descriptors this process may have.
-pub(crate) fn descriptors() -> usize {
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft as usize)
+/// Descriptors that this process or a server has besides connections.
+const OTHERS: usize = 64;
+
+/// So many connections, or as many as this process may have.
+pub(crate) fn connections(wanted: usize) -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft as usize);
+    wanted.min(descriptors.saturating_sub(OTHERS))
 }
 
-/// Processor time of a process, over all its threads.
-#[derive(Debug, Clone, Copy, Default)]
+/// Processor time of a process.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Cpu {
-    /// Running, in user code and in the kernel.
-    pub(crate) busy: Duration,
-    /// Ready to run, and waiting for a core.
+    /// Each thread's running, in user code and in the kernel.
+    threads: BTreeMap<u32, Duration>,
+    /// Ready to run, and waiting for a core; all threads together.
     pub(crate) waited: Duration,
 }
 
 impl Cpu {
     /// Of the process with this id.
     pub(crate) fn of(process: u32) -> io::Result<Cpu> {
-        let mut sum = Cpu::default();
+        let mut cpu = Cpu::default();
         for task in fs::read_dir(format!("/proc/{process}/task"))? {
+            let task = task?;
             // A thread may end at any time.
-            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else {
                 continue;
             };
+            let thread = task.file_name().to_str().and_then(|id| id.parse().ok());
             let mut numbers = text.split_ascii_whitespace().map(str::parse);
-            if let (Some(Ok(busy)), Some(Ok(waited))) = (numbers.next(), numbers.next()) {
-                sum.busy += Duration::from_nanos(busy);
-                sum.waited += Duration::from_nanos(waited);
+            if let (Some(thread), Some(Ok(busy)), Some(Ok(waited))) =
+                (thread, numbers.next(), numbers.next())
+            {
+                cpu.threads.insert(thread, Duration::from_nanos(busy));
+                cpu.waited += Duration::from_nanos(waited);
             }
         }
-        Ok(sum)
+        Ok(cpu)
     }
 
     /// What has been added since `earlier`.
-    pub(crate) fn since(self, earlier: Cpu) -> Cpu {
-        Cpu {
-            busy: self.busy.saturating_sub(earlier.busy),
-            waited: self.waited.saturating_sub(earlier.waited),
+    pub(crate) fn since(mut self, earlier: &Cpu) -> Cpu {
+        for (thread, busy) in &mut self.threads {
+            let before = earlier.threads.get(thread).copied().unwrap_or_default();
+            *busy = busy.saturating_sub(before);
         }
+        self.waited = self.waited.saturating_sub(earlier.waited);
+        self
+    }
+
+    /// All threads together.
+    pub(crate) fn busy(&self) -> Duration {
+        self.threads.values().sum()
+    }
+
+    /// The busiest thread.
+    pub(crate) fn busiest(&self) -> Duration {
+        self.threads.values().max().copied().unwrap_or_default()
     }
 }
 
@@ -110,11 +140,49 @@ pub(crate) fn resident(process: u32) -> Result<u64> {
     Ok(kib.parse::<u64>()? * 1024)
 }
 
-/// The processor's name.
-pub(crate) fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("model name"));
-    let name = line.and_then(|line| line.split_once(": "));
-    name.map_or("unknown processor", |(_, name)| name)
-        .to_owned()
+/// What it was measured on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    processor: String,
+    system: String,
+    cores: usize,
+}
+
+impl Machine {
+    pub(crate) fn this(cores: &Cores) -> Machine {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let line = cpuinfo.lines().find(|line| line.starts_with("model name"));
+        let name = line.and_then(|line| line.split_once(": "));
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Machine {
+            processor: name
+                .map_or("unknown processor", |(_, name)| name)
+                .to_owned(),
+            system: format!("Linux {}", release.trim()),
+            cores: cores.0.len(),
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let Machine {
+            processor,
+            system,
+            cores,
+        } = self;
+        format!("{processor}, cores: {cores}; {system}")
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({"processor": self.processor, "system": self.system, "cores": self.cores})
+    }
+
+    /// What is missing is empty.
+    pub(crate) fn from_json(value: &Value) -> Machine {
+        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        Machine {
+            processor: text("processor"),
+            system: text("system"),
+            cores: value["cores"].as_u64().unwrap_or_default() as usize,
+        }
+    }
 }

@@ -1,0 +1,221 @@
+//! All that has been measured: medians, paired ratios, and the JSON file.
+
+use serde_json::{Map, Value, json};
+
+use crate::Result;
+use crate::case::{Case, HALF};
+use crate::sample::{self, Sample};
+use crate::server::{Kind, ServerCommand};
+use crate::system::Machine;
+
+#[derive(Debug)]
+struct Record {
+    case: Case,
+    round: usize,
+    /// Its place among the names.
+    server: usize,
+    sample: Sample,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) secs: f64,
+    pub(crate) text: bool,
+    servers: Vec<(String, Kind)>,
+    records: Vec<Record>,
+    failed: bool,
+}
+
+impl Results {
+    pub(crate) fn new(commands: &[ServerCommand], machine: Machine, secs: f64, text: bool) -> Self {
+        let servers = commands.iter();
+        Results {
+            machine,
+            secs,
+            text,
+            servers: servers
+                .map(|command| (command.name.clone(), command.kind))
+                .collect(),
+            ..Results::default()
+        }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        case: Case,
+        round: usize,
+        server: usize,
+        measured: Result<Sample>,
+    ) {
+        match measured {
+            Ok(sample) => self.records.push(Record {
+                case,
+                round,
+                server,
+                sample,
+            }),
+            Err(error) => {
+                self.failed = true;
+                eprintln!("{}, {}: {error}", case.name(), self.name(server));
+            }
+        }
+    }
+
+    pub(crate) fn all_well(&self) -> bool {
+        !self.failed
+    }
+
+    pub(crate) fn servers(&self) -> impl Iterator<Item = usize> + use<> {
+        0..self.servers.len()
+    }
+
+    pub(crate) fn name(&self, server: usize) -> &str {
+        &self.servers[server].0
+    }
+
+    pub(crate) fn kind(&self, server: usize) -> Kind {
+        self.servers[server].1
+    }
+
+    /// The server that the others are compared with: the first peer, or the first of all if there
+    /// is none.
+    pub(crate) fn base(&self) -> usize {
+        let mut kinds = self.servers.iter().map(|(_, kind)| kind);
+        kinds.position(|&kind| kind == Kind::Peer).unwrap_or(0)
+    }
+
+    /// Whether anything is known of the case.
+    pub(crate) fn has(&self, case: Case) -> bool {
+        self.records.iter().any(|record| record.case == case)
+    }
+
+    /// How often this server was measured in this case.
+    pub(crate) fn rounds(&self, case: Case, server: usize) -> usize {
+        let of_it = |record: &&Record| record.case == case && record.server == server;
+        self.records.iter().filter(of_it).count()
+    }
+
+    /// The median over the rounds; not a number if there are none.
+    pub(crate) fn median(&self, case: Case, server: usize, name: &str) -> f64 {
+        median(self.values(case, server, name).map(|(_, value)| value))
+    }
+
+    /// The median over the rounds' ratios to the base.
+    pub(crate) fn ratio(&self, case: Case, server: usize, name: &str) -> f64 {
+        let base: Vec<_> = self.values(case, self.base(), name).collect();
+        let ratios = self
+            .values(case, server, name)
+            .filter_map(|(round, value)| {
+                let (_, base) = base.iter().find(|&&(other, _)| other == round)?;
+                Some(value / base)
+            });
+        median(ratios)
+    }
+
+    /// The messages per second of the fastest WebSocket server, in the case that `half` halves.
+    pub(crate) fn highest_rate(&self) -> f64 {
+        let servers = self
+            .servers()
+            .filter(|&server| self.kind(server) != Kind::Floor);
+        servers
+            .map(|server| self.median(Case::Echo(HALF), server, sample::PER_SECOND))
+            .fold(f64::NAN, f64::max)
+    }
+
+    /// Rounds and values.
+    fn values<'a>(
+        &'a self,
+        case: Case,
+        server: usize,
+        name: &'a str,
+    ) -> impl Iterator<Item = (usize, f64)> + use<'a> {
+        self.records
+            .iter()
+            .filter(move |record| record.case == case && record.server == server)
+            .filter_map(move |record| Some((record.round, record.sample.value(name)?)))
+    }
+
+    /// Every measurement.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        let servers: Vec<_> = self
+            .servers
+            .iter()
+            .map(|(name, kind)| json!({"name": name, "kind": kind.name()}))
+            .collect();
+        let samples: Vec<_> = self
+            .records
+            .iter()
+            .map(|record| {
+                let mut value = record.sample.to_json();
+                value.insert("case".to_owned(), record.case.name().into());
+                value.insert("round".to_owned(), record.round.into());
+                value.insert("server".to_owned(), self.name(record.server).into());
+                value
+            })
+            .collect();
+        let all = json!({
+            "machine": self.machine.to_json(),
+            "secs": self.secs,
+            "text": self.text,
+            "servers": servers,
+            "samples": samples,
+        });
+        Ok(serde_json::to_string_pretty(&all)? + "\n")
+    }
+
+    /// Adds what [`to_json`](Results::to_json) wrote. Servers of the same name are one, rounds are
+    /// paired within a file only.
+    pub(crate) fn read(&mut self, text: &str) -> Result<()> {
+        let all: Value = serde_json::from_str(text)?;
+        self.machine = Machine::from_json(&all["machine"]);
+        self.secs = all["secs"].as_f64().ok_or("no secs")?;
+        self.text = all["text"].as_bool().ok_or("no text")?;
+        for server in all["servers"].as_array().ok_or("no servers")? {
+            let name = server["name"].as_str().ok_or("a server without a name")?;
+            let kind = server["kind"].as_str().and_then(Kind::named);
+            let kind = kind.ok_or_else(|| format!("{name} is of no kind"))?;
+            if self.place(name).is_none() {
+                self.servers.push((name.to_owned(), kind));
+            }
+        }
+        let rounds = self.records.iter().map(|record| record.round + 1);
+        let first_round = rounds.max().unwrap_or(0);
+        for value in all["samples"].as_array().ok_or("no samples")? {
+            let map = value.as_object().ok_or("a sample that is no object")?;
+            let record = self.record(map, first_round);
+            self.records
+                .push(record.ok_or_else(|| format!("not a sample: {value}"))?);
+        }
+        Ok(())
+    }
+
+    fn record(&self, map: &Map<String, Value>, first_round: usize) -> Option<Record> {
+        let mut map = map.clone();
+        let case = Case::named(map.remove("case")?.as_str()?)?;
+        let round = first_round + usize::try_from(map.remove("round")?.as_u64()?).ok()?;
+        let server = self.place(map.remove("server")?.as_str()?)?;
+        let sample = Sample::from_json(&map);
+        Some(Record {
+            case,
+            round,
+            server,
+            sample,
+        })
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.servers.iter().position(|(other, _)| other == name)
+    }
+}
+
+/// Not a number if there are no values.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.filter(|value| !value.is_nan()).collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
