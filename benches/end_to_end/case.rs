@@ -144,11 +144,15 @@ impl Case {
                 ..
             }) => format!("{connections} × {}, depth {depth}", human(size)),
             Case::FanOut(FanOut { size, .. }) => {
-                format!("{} to {FAN_OUT_CONNECTIONS} connections", human(size))
+                format!(
+                    "{} to {} connections",
+                    human(size),
+                    thousands(FAN_OUT_CONNECTIONS)
+                )
             }
             Case::Half => "half of the highest rate".to_owned(),
             Case::Handshake => "connect, upgrade, close".to_owned(),
-            Case::Idle(Idle { connections, .. }) => format!("{connections} open"),
+            Case::Idle(Idle { connections, .. }) => format!("{} open", thousands(connections)),
         }
     }
 }
@@ -159,5 +163,12 @@ fn human(size: usize) -> String {
         0x10_0000.. => format!("{} MiB", size >> 20),
         0x400.. => format!("{} KiB", size >> 10),
         _ => format!("{size} B"),
+    }
+}
+
+fn thousands(number: usize) -> String {
+    match number {
+        1000.. => format!("{},{:03}", number / 1000, number % 1000),
+        _ => number.to_string(),
     }
 }

@@ -2,18 +2,26 @@
 //!
 //! ```text
 //! cargo bench --bench end_to_end
-//! cargo bench --bench end_to_end -- --peer 'uws=PATH/uws_echo {port}' --rounds 5 --secs 2 --json FILE
+//! cargo bench --bench end_to_end -- --peer 'uws=PATH/uws_echo {port}' --floor --json FILE
+//! cargo bench --bench end_to_end -- --hubs 2 --cases 64,pipe,16k
+//! cargo bench --bench end_to_end -- --from FOLDER --plots FOLDER
 //! ```
 //!
 //! | option | meaning |
 //! | --- | --- |
 //! | `--peer NAME=COMMAND` | another server, any number of times; `{port}` in the command becomes a free port. `benches/peers/README.md` has some |
 //! | `--ours COMMAND` | our own, in place of the example `echo_bench` on one hub |
+//! | `--parked` | ours once more with the argument `--parked`, as another row |
+//! | `--floor` | the limit, `benches/peers/floor.rs`, as another row |
+//! | `--hubs N` | `echo_bench` with N hubs on N cores against itself with one on one, and nothing else |
 //! | `--cases 64,pipe,…` | of those below; default all |
 //! | `--rounds N` | how often each server is measured in each case; default 5 |
 //! | `--secs S` | how long each time, besides the warm-up; default 2 |
+//! | `--rate N` | messages per second in the case `half`, in place of half of the highest rate |
 //! | `--text` | text messages instead of binary ones |
-//! | `--json FILE` | every single measurement, for other tools |
+//! | `--json FILE` | every single measurement, for other tools and for `--from` |
+//! | `--from PATH` | results of earlier runs (a file, or a folder of them; may be repeated) in place of measuring |
+//! | `--plots FOLDER` | what there is to be seen, as SVG |
 //!
 //! Without options it is a short run of ours alone, whose figures say no more than that it works.
 //!
@@ -25,7 +33,10 @@
 //! | `1m` | 8 connections, 1 MiB, one at a time each |
 //! | `fanout` | 5,000 connections to `/fanout`, where what one says goes to all; 64 B, one message at a time |
 //! | `fanout1k` | the same with 1 KiB |
+//! | `half` | as `64`, but at half of the highest rate of the fastest server: latencies |
+//! | `handshake` | 100 connections at a time that connect, upgrade and close, and are replaced |
 //! | `idle` | 5,000 connections that say nothing: resident memory per connection, and the processor time of the whole process |
+//! | `idle20k` | the same with 20,000, or as many as the hard limit on descriptors allows |
 //!
 //! # How it measures
 //!
@@ -41,12 +52,34 @@
 //! two had to wait for their cores because of others: over a few percent, measure again. Latencies
 //! are those under this full load.
 //!
-//! In `fanout` a message is what one of the connections gets: a publication is 5,000 of them. The next
-//! is sent when all have got the last. A peer that does not know `/fanout` fails there:
+//! The floor echoes bytes and parses nothing, so what it sends back is still masked; the generator
+//! knows that, and compares all the same.
+//!
+//! In `fanout` a message is what one of the connections gets: a publication is 5,000 of them. The
+//! next is sent when all have got the last. A peer that does not know `/fanout` fails there:
 //! `--cases` chooses. Latencies are those from the sending to each of the arrivals.
 //!
-//! `idle` takes a fresh server each time, which has served one connection before. Memory of the
-//! kernel (socket buffers) is not counted.
+//! `half` is an open loop: messages become due at random moments, the same for each server, at half
+//! of the highest rate that a WebSocket server reached in the case `64`, which is run before.
+//! Latencies count from when a message was due, not from when it could be sent, so a server that
+//! stalls can't hide it. *late* is how far behind the generator itself was: where that is as much
+//! as the latency, the latter is the generator's, or somebody else's who uses the core. *server* is
+//! how busy the server was.
+//!
+//! `handshake` waits for the server's Close frame and for its end, and closes then: so it is the
+//! server that has its part of the work of closing. On loopback the client pays for most of a
+//! connect; *load* tells whether more would have been possible.
+//!
+//! `idle` takes a fresh server each time, which has served one connection before. Memory is read
+//! after the handshakes, after an echo of 64 B on each, and after one of 64 KiB on each, two
+//! seconds later in each case. Memory of the kernel (socket buffers) is not counted.
+//!
+//! With `--hubs` the generator has all other cores, with a thread on each; if there are none, it
+//! shares the hubs'. Then messages per second can't double, as the generator needs about as much
+//! time as the server: two hubs would have to share two cores with it. *capacity* is what can be
+//! compared: messages per second of processor time of the server's busiest thread, which is what it
+//! could do with its cores for itself. Its ratio falls if hubs get in each other's way (locks,
+//! caches), and if connections are spread unevenly.
 #![forbid(unsafe_code)]
 
 mod case;
@@ -116,12 +149,7 @@ fn run(options: &Options) -> Result<bool> {
 
 /// What earlier runs have written.
 fn read(options: &Options) -> Result<Results> {
-    let mut results = Results::default();
-    for file in &options.from {
-        let read = std::fs::read_to_string(file).map_err(Into::into);
-        read.and_then(|text| results.read(&text))
-            .map_err(|error| format!("{}: {error}", file.display()))?;
-    }
+    let results = Results::from_files(&options.from)?;
     println!("{}", table::heading(&results));
     for case in case::ALL {
         if results.has(case) {

@@ -1,6 +1,6 @@
-//! The open loop: messages become due at a given rate, whether the server keeps up or not, and their
-//! latency counts from then. So a server that stalls is charged with all that should have been sent
-//! in the meantime (no "coordinated omission").
+//! The open loop: messages become due at a given rate, whether the server keeps up or not, and
+//! their latency counts from then. So a server that stalls is charged with all that should have
+//! been sent in the meantime (no "coordinated omission").
 
 use std::time::{Duration, Instant};
 

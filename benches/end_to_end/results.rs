@@ -1,5 +1,8 @@
 //! All that has been measured: medians, paired ratios, and the JSON file.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use serde_json::{Map, Value, json};
 
 use crate::Result;
@@ -164,6 +167,22 @@ impl Results {
         Ok(serde_json::to_string_pretty(&all)? + "\n")
     }
 
+    /// Those of all these files; a folder stands for the JSON files in it.
+    pub(crate) fn from_files(paths: &[PathBuf]) -> Result<Results> {
+        let mut results = Results::default();
+        for path in paths {
+            for file in files(path)? {
+                let text = fs::read_to_string(&file).map_err(Into::into);
+                text.and_then(|text| results.read(&text))
+                    .map_err(|error| format!("{}: {error}", file.display()))?;
+            }
+        }
+        if results.records.is_empty() {
+            return Err("there are no results".into());
+        }
+        Ok(results)
+    }
+
     /// Adds what [`to_json`](Results::to_json) wrote. Servers of the same name are one, rounds are
     /// paired within a file only.
     pub(crate) fn read(&mut self, text: &str) -> Result<()> {
@@ -207,6 +226,22 @@ impl Results {
     fn place(&self, name: &str) -> Option<usize> {
         self.servers.iter().position(|(other, _)| other == name)
     }
+}
+
+/// The file itself, or those of the folder, by name.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let file = entry?.path();
+        if file.extension() == Some("json".as_ref()) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Not a number if there are no values.

@@ -29,7 +29,7 @@ pub(crate) const P999_US: &str = "p999_us";
 pub(crate) const LATE_P99_US: &str = "late_p99_us";
 /// How many connections were open.
 pub(crate) const CONNECTIONS: &str = "connections";
-/// Resident memory per connection: after the handshake, after one small message, after one of 64 KiB.
+/// Resident memory per connection: after the handshake, after a small message, after one of 64 KiB.
 pub(crate) const BYTES: &str = "bytes_per_connection";
 pub(crate) const BYTES_SMALL: &str = "bytes_per_connection_after_64_b";
 pub(crate) const BYTES_LARGE: &str = "bytes_per_connection_after_64_kib";

@@ -105,7 +105,7 @@ fn with_hubs(hubs: usize) -> Result<ServerCommand> {
 }
 
 impl ServerCommand {
-    fn new(name: &str, kind: Kind, command: &str) -> Result<ServerCommand> {
+    pub(crate) fn new(name: &str, kind: Kind, command: &str) -> Result<ServerCommand> {
         let words: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
         if !words.iter().skip(1).any(|word| word.contains("{port}")) {
             return Err(format!("the command of {name} has no {{port}}: {command:?}").into());
