@@ -255,7 +255,7 @@ fn closing(foreign: &Foreign, kind: &str) -> Checked {
         same(&*frame.reason, reason, "the reason")?;
         // The client first.
         let ws = foreign.at(kind, "/closed").connect()?;
-        let code = CloseCode::try_from(code)?;
+        let code = CloseCode::from(code);
         ws.close(code, reason)?;
         match ws.disconnect() {
             Some(Disconnect::LocalClosed(frame)) if frame.code == code => {}
