@@ -151,12 +151,12 @@ pub(crate) fn count(primitive: &impl Debug, field: &str) -> usize {
 /// kernel fills by and by.
 pub(crate) fn fill(stream: &TcpStream) {
     let mut refused = 0;
-    while refused < 5 {
+    while refused < 8 {
         match stream.try_write(&[0; 65_536]) {
             Ok(_) => refused = 0,
             Err(_) => {
                 refused += 1;
-                sleep(Duration::from_millis(1));
+                sleep(Duration::from_millis(2));
             }
         }
     }
