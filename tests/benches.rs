@@ -286,11 +286,22 @@ fn results_come_back_from_their_file() -> Result<()> {
     let mut again = Results::default();
     again.read(&results.to_json()?)?;
     assert_eq!(again.to_json()?, results.to_json()?);
-    // A second file brings further rounds.
-    again.read(&results.to_json()?)?;
-    assert_eq!(again.rounds(ECHO, 0), 6);
-    assert_eq!(again.servers().count(), 4);
-    assert_eq!(again.ratio(ECHO, 0, sample::CPU_US), 0.9);
+    Ok(())
+}
+
+#[test]
+fn case_of_a_second_file_counts_if_the_first_does_not_have_it() -> Result<()> {
+    let name = sample::CPU_US;
+    let mut all = ours_and_uws(name);
+    let second = results(&[
+        ("64", 0, "ours", name, 1000.0),
+        ("half", 0, "ours", name, 1000.0),
+    ]);
+    all.read(&second.to_json()?)?;
+    assert_eq!(all.rounds(ECHO, 0), 3);
+    assert_eq!(all.rounds(Case::Half, 0), 1);
+    assert_eq!(all.servers().count(), 4);
+    assert_eq!(all.median(Case::Half, 0, name), 1000.0);
     Ok(())
 }
 
@@ -323,6 +334,24 @@ fn tables_have_a_row_for_each_server_that_was_measured() {
     assert_eq!(rows.len(), 2, "{table}");
     assert!(
         rows[0].contains(" 18.00 ") && rows[0].contains(" 0.90 "),
+        "{table}"
+    );
+}
+
+#[test]
+fn markdown_has_as_many_cells_in_each_row() {
+    let table = table::markdown(&ours_and_uws(sample::CPU_US), ECHO);
+    let rows: Vec<_> = table.lines().skip(2).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    for row in &rows {
+        assert_eq!(
+            row.matches('|').count(),
+            rows[0].matches('|').count(),
+            "{table}"
+        );
+    }
+    assert!(
+        rows[2].starts_with("| ours |") && rows[2].contains(" 18.00 | 0.90 |"),
         "{table}"
     );
 }

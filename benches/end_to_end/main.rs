@@ -21,6 +21,7 @@
 //! | `--text` | text messages instead of binary ones |
 //! | `--json FILE` | every single measurement, for other tools and for `--from` |
 //! | `--from PATH` | results of earlier runs (a file, or a folder of them; may be repeated) in place of measuring |
+//! | `--markdown` | tables for a page |
 //! | `--plots FOLDER` | what there is to be seen, as SVG |
 //!
 //! Without options it is a short run of ours alone, whose figures say no more than that it works.
@@ -151,9 +152,10 @@ fn run(options: &Options) -> Result<bool> {
 fn read(options: &Options) -> Result<Results> {
     let results = Results::from_files(&options.from)?;
     println!("{}", table::heading(&results));
+    let table = options.table();
     for case in case::ALL {
         if results.has(case) {
-            println!("{}", table::table(&results, case));
+            println!("{}", table(&results, case));
         }
     }
     Ok(results)
@@ -170,6 +172,7 @@ fn measure(options: &Options) -> Result<Results> {
         println!("There is no core for the generator alone: it takes part of the servers'.\n");
     }
 
+    let table = options.table();
     let servers = commands
         .iter()
         .map(|command| Server::start(command, &cores))
@@ -200,7 +203,18 @@ fn measure(options: &Options) -> Result<Results> {
                 results.add(case, round, i, measured);
             }
         }
-        println!("{}", table::table(&results, case));
+        println!("{}", table(&results, case));
     }
     Ok(results)
+}
+
+impl Options {
+    /// What makes the tables.
+    fn table(&self) -> fn(&Results, Case) -> String {
+        if self.markdown {
+            table::markdown
+        } else {
+            table::table
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// Results of earlier runs, in place of measuring.
     pub(crate) from: Vec<PathBuf>,
+    /// Whether tables are for a page, not for a terminal.
+    pub(crate) markdown: bool,
     /// The folder for plots.
     pub(crate) plots: Option<PathBuf>,
 }
@@ -46,6 +48,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Op
         rate: None,
         json: None,
         from: Vec::new(),
+        markdown: false,
         plots: None,
     };
     let (mut bench, mut any, mut wanted) = (false, false, true);
@@ -84,6 +87,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Op
             "--rate" => options.rate = Some(value()?.parse()?),
             "--json" => options.json = Some(value()?.into()),
             "--from" => options.from.push(value()?.into()),
+            "--markdown" => options.markdown = true,
             "--plots" => options.plots = Some(value()?.into()),
             // A name to choose benchmarks by, as Criterion takes it.
             name if !name.starts_with('-') => wanted &= "end_to_end".contains(name),

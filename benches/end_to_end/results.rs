@@ -183,8 +183,8 @@ impl Results {
         Ok(results)
     }
 
-    /// Adds what [`to_json`](Results::to_json) wrote. Servers of the same name are one, rounds are
-    /// paired within a file only.
+    /// Adds what [`to_json`](Results::to_json) wrote, save the cases that are known already: rounds
+    /// of different runs can't be paired. Servers of the same name are one.
     pub(crate) fn read(&mut self, text: &str) -> Result<()> {
         let all: Value = serde_json::from_str(text)?;
         self.machine = Machine::from_json(&all["machine"]);
@@ -198,28 +198,23 @@ impl Results {
                 self.servers.push((name.to_owned(), kind));
             }
         }
-        let rounds = self.records.iter().map(|record| record.round + 1);
-        let first_round = rounds.max().unwrap_or(0);
+        let mut records = Vec::new();
         for value in all["samples"].as_array().ok_or("no samples")? {
-            let map = value.as_object().ok_or("a sample that is no object")?;
-            let record = self.record(map, first_round);
-            self.records
-                .push(record.ok_or_else(|| format!("not a sample: {value}"))?);
+            let record = value.as_object().and_then(|map| self.record(map));
+            records.push(record.ok_or_else(|| format!("not a sample: {value}"))?);
         }
+        records.retain(|record| !self.has(record.case));
+        self.records.append(&mut records);
         Ok(())
     }
 
-    fn record(&self, map: &Map<String, Value>, first_round: usize) -> Option<Record> {
-        let mut map = map.clone();
-        let case = Case::named(map.remove("case")?.as_str()?)?;
-        let round = first_round + usize::try_from(map.remove("round")?.as_u64()?).ok()?;
-        let server = self.place(map.remove("server")?.as_str()?)?;
-        let sample = Sample::from_json(&map);
+    fn record(&self, map: &Map<String, Value>) -> Option<Record> {
+        let text = |name: &str| map.get(name)?.as_str();
         Some(Record {
-            case,
-            round,
-            server,
-            sample,
+            case: Case::named(text("case")?)?,
+            round: usize::try_from(map.get("round")?.as_u64()?).ok()?,
+            server: self.place(text("server")?)?,
+            sample: Sample::from_json(map),
         })
     }
 

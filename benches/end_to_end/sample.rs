@@ -79,10 +79,11 @@ impl Sample {
             .collect()
     }
 
-    /// Takes all numbers. What is none in JSON was not a number before.
+    /// Takes all numbers that are of a sample. What is null in JSON was not a number before.
     pub(crate) fn from_json(map: &Map<String, Value>) -> Sample {
         let numbers = map
             .iter()
+            .filter(|(name, _)| name.as_str() != "round")
             .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)));
         Sample(numbers.collect())
     }

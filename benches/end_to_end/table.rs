@@ -104,35 +104,66 @@ pub(crate) fn heading(results: &Results) -> String {
     )
 }
 
+/// In columns, for a terminal.
 pub(crate) fn table(results: &Results, case: Case) -> String {
-    let columns = match case {
-        Case::Echo(_) if results.kind(results.base()) == Kind::Hubs => HUBS,
-        Case::Echo(_) | Case::FanOut(_) => TRAFFIC,
-        Case::Half => PACED,
-        Case::Handshake => HANDSHAKES,
-        Case::Idle(_) => IDLE,
-    };
+    let columns = columns(results, case);
     let width = |column: &Column| column.title.chars().count().max(NARROWEST) + GAP;
     let mut table = format!("{}\n  {:<NAME$}", case.describe(), "server");
     for column in columns {
         write!(table, "{:>1$}", column.title, width(column)).ok();
     }
     table.push('\n');
-    for server in results.servers() {
-        if results.rounds(case, server) == 0 {
-            continue;
-        }
+    for server in measured(results, case) {
         write!(table, "  {:<NAME$}", results.name(server)).ok();
         for column in columns {
-            let median = || results.median(case, server, column.name);
-            let cell = match column.show {
-                Median(decimals) => format!("{:.decimals$}", median()),
-                Percent(decimals) => format!("{:.decimals$}%", median()),
-                Ratio => format!("{:.2}", results.ratio(case, server, column.name)),
-            };
+            let cell = column.cell(results, case, server);
             write!(table, "{cell:>0$}", width(column)).ok();
         }
         table.push('\n');
     }
     table
+}
+
+/// The same for a page.
+pub(crate) fn markdown(results: &Results, case: Case) -> String {
+    let columns = columns(results, case);
+    let mut table = format!("{}:\n\n| server |", case.label());
+    for column in columns {
+        write!(table, " {} |", column.title).ok();
+    }
+    write!(table, "\n| --- |{}\n", " --- |".repeat(columns.len())).ok();
+    for server in measured(results, case) {
+        write!(table, "| {} |", results.name(server)).ok();
+        for column in columns {
+            write!(table, " {} |", column.cell(results, case, server)).ok();
+        }
+        table.push('\n');
+    }
+    table
+}
+
+fn measured(results: &Results, case: Case) -> impl Iterator<Item = usize> {
+    let servers = results.servers();
+    servers.filter(move |&server| results.rounds(case, server) > 0)
+}
+
+fn columns(results: &Results, case: Case) -> &'static [Column] {
+    match case {
+        Case::Echo(_) if results.kind(results.base()) == Kind::Hubs => HUBS,
+        Case::Echo(_) | Case::FanOut(_) => TRAFFIC,
+        Case::Half => PACED,
+        Case::Handshake => HANDSHAKES,
+        Case::Idle(_) => IDLE,
+    }
+}
+
+impl Column {
+    fn cell(&self, results: &Results, case: Case, server: usize) -> String {
+        let median = || results.median(case, server, self.name);
+        match self.show {
+            Median(decimals) => format!("{:.decimals$}", median()),
+            Percent(decimals) => format!("{:.decimals$}%", median()),
+            Ratio => format!("{:.2}", results.ratio(case, server, self.name)),
+        }
+    }
 }
