@@ -100,6 +100,7 @@ mod server;
 mod system;
 mod table;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use case::Case;
@@ -132,6 +133,14 @@ fn main() -> ExitCode {
 
 /// Measures and prints; whether all went well.
 fn run(options: &Options) -> Result<bool> {
+    // Before an hour of measuring, not after it.
+    let folders = [
+        options.json.as_deref().and_then(Path::parent),
+        options.plots.as_deref(),
+    ];
+    for folder in folders.into_iter().flatten() {
+        std::fs::create_dir_all(folder)?;
+    }
     let results = if options.from.is_empty() {
         measure(options)?
     } else {
