@@ -189,7 +189,10 @@ fn measure(options: &Options) -> Result<Results> {
     for &case in &options.cases {
         let rate = options.rate.unwrap_or_else(|| results.highest_rate() / 2.0);
         if case == Case::Half {
-            println!("Half of the highest rate is {rate:.0} messages/s.");
+            let what = options
+                .rate
+                .map_or("half of the highest rate", |_| "as asked for");
+            println!("The open loop sends {rate:.0} messages/s, {what}.");
         }
         for round in 0..options.rounds {
             for turn in 0..commands.len() {
