@@ -15,7 +15,6 @@ use greenwood_wsgi::proto::{ChunkedDecoder, Limits};
 
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
-use crate::handler::TCP_KEEPALIVE;
 use crate::proto::{
     ClientHandshake, Deflate, MAX_RESPONSE_HEAD, RequestError, ResponseError, ResponseHead, Role,
     Url, UrlError,
@@ -70,6 +69,10 @@ pub struct Connect {
     #[cfg(feature = "tls")]
     tls: Option<ClientTls>,
 }
+
+/// After how long a silence the system asks the server whether it is there. It is given up within
+/// twice that.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long a connection may take to come about, unless it is said otherwise: what Python's
 /// `websockets` allows.

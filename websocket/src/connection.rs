@@ -62,8 +62,8 @@ pub(crate) struct Connection {
     receiving: AtomicU8,
     /// A message has come since the idle time-out was looked at.
     active: AtomicBool,
-    /// The stack has been trimmed for the long wait.
-    trimmed: AtomicBool,
+    /// Whether the stack has been trimmed: [`FRESH`], [`USED`] or [`TRIMMED`].
+    stack: AtomicU8,
     output: Mutex<Output>,
     input: Mutex<Input>,
     /// The handler's, shared: it is larger than much of the rest.
@@ -107,6 +107,15 @@ struct Output {
     pings: u64,
 }
 
+/// The stack is as the handshake has left it, and nothing has been waited for.
+const FRESH: u8 = 0;
+/// It is to be trimmed before the next wait.
+const USED: u8 = 1;
+const TRIMMED: u8 = 2;
+
+/// How long a new connection is awaited before its stack is trimmed.
+const SETTLING: Duration = Duration::from_millis(500);
+
 /// In `receive`.
 const RECEIVER: u8 = 1;
 /// In `close`.
@@ -144,7 +153,7 @@ impl Connection {
             receiving: AtomicU8::new(NOBODY),
             batching: AtomicU64::new(0),
             active: AtomicBool::new(false),
-            trimmed: AtomicBool::new(false),
+            stack: AtomicU8::new(FRESH),
             input: Mutex::new(Input {
                 decoder,
                 rest: leftover,
@@ -330,9 +339,18 @@ impl Connection {
                 Some(rest)
             }
         };
-        if !self.trimmed.load(Ordering::Relaxed) {
-            self.trimmed.store(true, Ordering::Relaxed);
-            // The handshake has used more of the stack than a connection that waits will need.
+        let stack = self.stack.load(Ordering::Relaxed);
+        if stack != TRIMMED && deadline.is_none() {
+            // What has used more of the stack than a connection that waits will need, the handshake
+            // or a slow peer, is over. One that ends at once needs no trimming.
+            if stack == FRESH {
+                self.stack.store(USED, Ordering::Relaxed);
+                match self.stream.wait_readable_timeout(Some(SETTLING)) {
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                    result => return result.map_err(Fault::Wait),
+                }
+            }
+            self.stack.store(TRIMMED, Ordering::Relaxed);
             runtime::trim_stack();
         }
         match self.stream.wait_readable_timeout(timeout) {
@@ -617,6 +635,8 @@ impl Connection {
             begun: false,
         };
         output.drain = Some(Arc::new(Flag::new()));
+        // Mostly it is the receiver who sends, and this takes another page of its stack.
+        self.stack.store(USED, Ordering::Relaxed);
         let writer = Builder::new().hub(self.home()).spawn(move || {
             drain.begun = true;
             drain.connection.drain();

@@ -4,7 +4,6 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use greenwood_wsgi::{Application, Environ, Error, Exchange, Handler, Result, Tenure, Upgraded};
 
@@ -50,10 +49,6 @@ pub struct WebSocketHandler {
     origin: Option<Arc<OriginCheck>>,
     clients: Clients,
 }
-
-/// After how long a silence the system asks a peer whether it is there. It is given up within twice
-/// that.
-pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 type OriginCheck = dyn Fn(Option<&str>, &Environ) -> bool + Send + Sync;
 
@@ -139,10 +134,6 @@ impl WebSocketHandler {
             .map(|(name, value)| (*name, &**value))
             .collect();
         let upgraded = exchange.upgrade(&headers)?;
-        // Frames are sent whole; waiting for more to send would only hold them up.
-        upgraded.stream.set_nodelay(true)?;
-        // Costs the process nothing, and finds out about a peer that has vanished without a word.
-        upgraded.stream.set_keepalive(Some(TCP_KEEPALIVE))?;
         let accepted = Accepted {
             upgraded,
             upgrade,

@@ -25,7 +25,7 @@ use crate::{
     proto::{HeadParser, HttpError, LimitKind, PeerFault, RequestHead},
     received::Received,
     registry::Entry,
-    writer::{ResponseWriter, configure},
+    writer::ResponseWriter,
 };
 
 /// A connection that speaks HTTP.
@@ -73,12 +73,12 @@ fn serve_http(
     stream: TcpStream,
     remote: SocketAddr,
 ) -> Option<Box<Continuation>> {
-    let Ok(local) = stream.local_addr() else {
-        return None; // Gone already.
+    let local = match shared.local {
+        Some(local) => local,
+        None => stream.local_addr().ok()?, // Gone already.
     };
-    if configure(&stream, Some(shared.write_timeout)).is_err() {
-        return None;
-    }
+    // No write waits for ever.
+    stream.set_write_timeout(Some(shared.write_timeout)).ok()?;
     #[cfg(feature = "tls")]
     let stream = tls::begin(shared.tls.as_ref(), &shared.registry, stream, remote)?;
     #[cfg(not(feature = "tls"))]

@@ -1,6 +1,6 @@
 //! What all connections of a server share.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     Application, Handler, HttpHandler, environ::SOFTWARE, proto::Limits, registry::Registry,
@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) keep_alive_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) min_data_rate: u32,
+    /// Where all connections come in, if that is one address.
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) server_header: Arc<str>,
     pub(crate) access_log: bool,
@@ -36,6 +38,7 @@ impl Shared {
             keep_alive_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             min_data_rate: 240,
+            local: None,
             server_name: None,
             server_header: SOFTWARE.into(),
             access_log: true,

@@ -77,6 +77,10 @@ enum State {
     Stopped(Option<StreamServer>),
 }
 
+/// After how long a silence the system asks a peer whether it is there. It is given up within twice
+/// that.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
 impl WsgiServer {
     /// A server for `app` at `address`, where it listens from now on; an error in that comes out
     /// at [`start`](Self::start), [`serve_forever`](Self::serve_forever) or
@@ -310,7 +314,6 @@ impl WsgiServer {
                 "the server has been stopped: make a new one",
             ));
         };
-        #[cfg_attr(not(feature = "tls"), allow(unused_mut))]
         let mut shared = self.shared.clone();
         #[cfg(feature = "tls")]
         {
@@ -322,6 +325,12 @@ impl WsgiServer {
                 .unwrap_or_else(PoisonError::into_inner) = tls.clone();
             shared.tls = tls;
         }
+        // Inherited by the connections. Small responses leave at once, and a peer that has vanished
+        // without a word is found out, which costs the process nothing.
+        listener.set_nodelay(true)?;
+        listener.set_keepalive(Some(TCP_KEEPALIVE))?;
+        let local = self.local_addr()?;
+        shared.local = (!local.ip().is_unspecified()).then_some(local);
         let shared = Arc::new(shared);
         let serve = move |stream: TcpStream, peer, seat| {
             connection::serve(&shared, stream, peer, seat);

@@ -6,10 +6,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use greenwood_runtime::net::{Stream, TcpStream};
+use greenwood_runtime::net::Stream;
 
 use crate::{
     Body, Error, Result,
@@ -317,10 +317,4 @@ fn write_all(
         }
     }
     Ok(())
-}
-
-/// Prepares a connection: small responses leave at once, and no write waits for ever.
-pub(crate) fn configure(stream: &TcpStream, timeout: Option<Duration>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(timeout)
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Type};
 
@@ -105,6 +106,25 @@ impl TcpListener {
             .local_addr()?
             .as_socket()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an internet address"))
+    }
+
+    /// As [`TcpStream::set_nodelay`], for all connections that come from now on: they inherit it,
+    /// which saves a call for each.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        SockRef::from(&self.socket).set_tcp_nodelay(on)
+    }
+
+    /// As [`TcpStream::set_keepalive`], for all connections that come from now on.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn set_keepalive(&self, idle: Option<Duration>) -> io::Result<()> {
+        super::set_keepalive(&SockRef::from(&self.socket), idle)
     }
 
     /// Takes a connection if one waits, under whatever number it gets.

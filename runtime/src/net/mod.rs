@@ -22,8 +22,22 @@ pub use tls::{
 };
 
 use std::io;
+use std::time::Duration;
 
 use crate::sys::limits as system;
+
+/// As [`TcpStream::set_keepalive`].
+fn set_keepalive(socket: &socket2::SockRef<'_>, idle: Option<Duration>) -> io::Result<()> {
+    let Some(idle) = idle else {
+        return socket.set_keepalive(false);
+    };
+    let second = Duration::from_secs(1);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(idle.max(second))
+        .with_interval((idle / 4).max(second))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)
+}
 
 /// An error of a call that opens a descriptor, with the limit that was reached and how to raise it.
 pub(crate) fn explain(error: io::Error) -> io::Error {

@@ -220,16 +220,7 @@ impl TcpStream {
     ///
     /// What the system says.
     pub fn set_keepalive(&self, idle: Option<Duration>) -> io::Result<()> {
-        let socket = SockRef::from(&self.inner.socket);
-        let Some(idle) = idle else {
-            return socket.set_keepalive(false);
-        };
-        let second = Duration::from_secs(1);
-        let keepalive = socket2::TcpKeepalive::new()
-            .with_time(idle.max(second))
-            .with_interval((idle / 4).max(second))
-            .with_retries(4);
-        socket.set_tcp_keepalive(&keepalive)
+        super::set_keepalive(&SockRef::from(&self.inner.socket), idle)
     }
 
     /// Ends one or both directions. Greenlets that wait for them are woken.

@@ -168,6 +168,10 @@ impl Connection {
         self.wake_receiver();
         if self.await_written() {
             self.linger();
+            if self.role == Role::Server && self.is_clean() {
+                // Both sides have ended theirs: nothing is left to be shut down.
+                lock(&self.output).cut = true;
+            }
             if self.role == Role::Client {
                 // The server has ended its side, or had the time: it is not kept waiting for this one
                 // because a handle is kept. A server's socket goes with its application.
@@ -220,13 +224,23 @@ impl Connection {
         }
     }
 
+    fn is_clean(&self) -> bool {
+        lock(&self.output)
+            .closing
+            .disconnect()
+            .is_some_and(Disconnect::is_clean)
+    }
+
     /// Reads and drops what the peer still sends, for a short while: closing a socket with unread
     /// data resets the connection, and the peer might never see the close frame.
     fn linger(&self) {
         // After both close frames there is mostly nothing to read, nor to come but the end, for
         // which the client waits.
-        let clean =
-            self.role == Role::Server && self.disconnect().is_some_and(|end| end.is_clean());
+        let clean = self.role == Role::Server && self.is_clean();
+        if clean && lock(&self.input).short && self.stream.is_drained_by_short_reads() {
+            // The close frame was the last that had come.
+            return;
+        }
         let deadline = Instant::now() + LINGER_TIME;
         let mut budget = LINGER_BYTES;
         while budget > 0 {
