@@ -62,8 +62,9 @@ pub(crate) struct Connection {
     receiving: AtomicU8,
     /// A message has come since the idle time-out was looked at.
     active: AtomicBool,
-    /// Whether the stack has been trimmed: [`FRESH`], [`USED`] or [`TRIMMED`].
-    stack: AtomicU8,
+    /// More of the stack has been used than a connection that waits needs: for so many waits its
+    /// trimming may be put off. 0: it has been trimmed.
+    untrimmed: AtomicU8,
     output: Mutex<Output>,
     input: Mutex<Input>,
     /// The handler's, shared: it is larger than much of the rest.
@@ -107,14 +108,15 @@ struct Output {
     pings: u64,
 }
 
-/// The stack is as the handshake has left it, and nothing has been waited for.
-const FRESH: u8 = 0;
-/// It is to be trimmed before the next wait.
-const USED: u8 = 1;
-const TRIMMED: u8 = 2;
+/// How long a connection has to be silent before its stack is trimmed.
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a new connection is awaited before its stack is trimmed.
-const SETTLING: Duration = Duration::from_millis(500);
+/// After so many waits it is trimmed in any case, if nothing has used more of it meanwhile: then
+/// waits need no time limit any more.
+const PATIENCE: u8 = 8;
+
+/// A message of this size takes another page of the stack.
+const LARGE: usize = 4 * 1024;
 
 /// In `receive`.
 const RECEIVER: u8 = 1;
@@ -153,7 +155,7 @@ impl Connection {
             receiving: AtomicU8::new(NOBODY),
             batching: AtomicU64::new(0),
             active: AtomicBool::new(false),
-            stack: AtomicU8::new(FRESH),
+            untrimmed: AtomicU8::new(PATIENCE),
             input: Mutex::new(Input {
                 decoder,
                 rest: leftover,
@@ -339,18 +341,18 @@ impl Connection {
                 Some(rest)
             }
         };
-        let stack = self.stack.load(Ordering::Relaxed);
-        if stack != TRIMMED && deadline.is_none() {
-            // What has used more of the stack than a connection that waits will need, the handshake
-            // or a slow peer, is over. One that ends at once needs no trimming.
-            if stack == FRESH {
-                self.stack.store(USED, Ordering::Relaxed);
-                match self.stream.wait_readable_timeout(Some(SETTLING)) {
+        let untrimmed = self.untrimmed.load(Ordering::Relaxed);
+        if untrimmed > 0 && deadline.is_none() {
+            self.untrimmed.store(untrimmed - 1, Ordering::Relaxed);
+            // Trimming costs a call, and page faults when the stack is needed again: it waits for a
+            // pause.
+            if untrimmed > 1 {
+                match self.stream.wait_readable_timeout(Some(PAUSE)) {
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
                     result => return result.map_err(Fault::Wait),
                 }
             }
-            self.stack.store(TRIMMED, Ordering::Relaxed);
+            self.untrimmed.store(0, Ordering::Relaxed);
             runtime::trim_stack();
         }
         match self.stream.wait_readable_timeout(timeout) {
@@ -377,6 +379,7 @@ impl Connection {
             return Ok(None);
         }
         if let Some(sink) = input.decoder.payload_sink() {
+            self.untrimmed.store(PATIENCE, Ordering::Relaxed);
             let room = (sink.buffer.capacity() - sink.buffer.len()).min(sink.remaining);
             let n = read_result(self.stream.try_read_vec(sink.buffer, room.min(DIRECT_READ)))?;
             input.short = n.is_none_or(|n| n < room.min(DIRECT_READ));
@@ -574,6 +577,9 @@ impl Connection {
             0 => false,
             greenlet => runtime::current_id() == Some(greenlet) && self.hook(output, greenlet),
         };
+        if payload.len() > LARGE {
+            self.untrimmed.store(PATIENCE, Ordering::Relaxed);
+        }
         let result = if batching {
             output.outbox.push(kind, payload);
             if output.outbox.len() < BATCH_MAX || output.drain.is_some() {
@@ -636,7 +642,7 @@ impl Connection {
         };
         output.drain = Some(Arc::new(Flag::new()));
         // Mostly it is the receiver who sends, and this takes another page of its stack.
-        self.stack.store(USED, Ordering::Relaxed);
+        self.untrimmed.store(PATIENCE, Ordering::Relaxed);
         let writer = Builder::new().hub(self.home()).spawn(move || {
             drain.begun = true;
             drain.connection.drain();
