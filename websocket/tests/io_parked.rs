@@ -558,6 +558,16 @@ fn every_way_to_end_leaves_nothing() {
     served.end(());
 }
 
+#[test]
+fn stop_ends_an_on_close_that_begins_by_its_kill_and_blocks() {
+    let served = serve_told(WebSocketConfig::default(), echo, |_| runtime::sleep(NEVER));
+    let mut peer = served.open();
+    peer.write(text("x"));
+    peer.expect(TEXT, "x");
+    // The peer does not answer the close frame, so nothing runs when the time to finish is over.
+    served.end(peer);
+}
+
 /// Reads exactly these bytes.
 #[expect(
     clippy::disallowed_types,

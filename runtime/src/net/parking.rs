@@ -178,18 +178,17 @@ impl Place {
             .map_err(io::Error::other)
     }
 
-    /// Kills the greenlet in which the connection is being called, if it is: at its next blocking
-    /// call, and if it is not back by then. Others are left alone.
+    /// Kills the greenlet in which the connection is being called, at its next blocking call, if it
+    /// is not back by then; and in each call that still comes, up to the [end](Place::leave): a
+    /// call that tells of the kill must not block for ever either. Other connections' calls are
+    /// left alone.
     pub fn kill(&self) {
         let stray = {
             let mut shared = lock(&self.lot.shared);
-            let stray = shared.strays.get(&self.key).cloned();
-            if stray.is_none()
-                && let Some(slot) = shared.slot(self.key)
-            {
-                slot.killed = slot.running;
+            if let Some(slot) = shared.slot(self.key) {
+                slot.killed = true;
             }
-            stray
+            shared.strays.get(&self.key).cloned()
         };
         if let Some(task) = stray {
             task.mark_killed();
@@ -264,7 +263,7 @@ struct Slot {
     running: bool,
     /// Something has arrived while it was running, and whether that was the end.
     again: Option<bool>,
-    /// The greenlet that runs it is to be killed before it switches.
+    /// A greenlet that runs it is to be killed before it switches.
     killed: bool,
 }
 
@@ -372,7 +371,6 @@ impl Shared {
     #[inline]
     fn end(&mut self, ready: Ready, then: Then) -> Option<Ready> {
         let slot = self.slot(ready.key)?;
-        slot.killed = false;
         let again = match (slot.again.take(), then) {
             (None, Then::Wait) => {
                 slot.running = false;
