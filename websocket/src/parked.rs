@@ -83,9 +83,11 @@ impl Parked {
             }
             return;
         }
-        if has_rest || !holds {
-            // What came behind the handshake is no event of the socket's; and the one who has the
-            // place of the receiver may have left it before there was anybody to call.
+        // Looked at after the place was taken: who ends the connection later wakes who has it.
+        if has_rest || !holds || connection.is_finished() {
+            // What came behind the handshake is no event of the socket's; the one who has the place
+            // of the receiver may have left it before there was anybody to call; and `on_open`, or
+            // somebody meanwhile, may have brought the connection to its end already.
             connection.call_parked();
         }
     }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use greenwood_runtime::{self as runtime, Hub};
 use greenwood_websocket::{
-    Client, Clients, Disconnect, Message, Resource, Route, SlowConsumer, WebSocketApplication,
-    WebSocketConfig, WebSocketServer,
+    Client, Clients, CloseCode, Disconnect, Message, Resource, Route, SlowConsumer,
+    WebSocketApplication, WebSocketConfig, WebSocketServer,
 };
 use greenwood_wsgi::Result;
 use io_support::{
@@ -93,11 +93,15 @@ fn echo(client: &Client, message: Message) -> Result<()> {
 
 impl Served {
     fn open(&self) -> Peer {
+        self.open_at(&self.server)
+    }
+
+    fn open_at(&self, server: &WebSocketServer) -> Peer {
         #[expect(
             clippy::disallowed_types,
             reason = "the peer is the foreign side, on a plain thread"
         )]
-        let stream = std::net::TcpStream::connect(self.server.local_addr().unwrap());
+        let stream = std::net::TcpStream::connect(server.local_addr().unwrap());
         let mut peer = Peer::new(stream.unwrap());
         peer.write(handshake(""));
         peer.accepted();
@@ -565,6 +569,32 @@ fn stop_ends_an_on_close_that_begins_by_its_kill_and_blocks() {
     peer.write(text("x"));
     peer.expect(TEXT, "x");
     // The peer does not answer the close frame, so nothing runs when the time to finish is over.
+    served.end(peer);
+}
+
+#[test]
+fn connection_that_ends_in_on_open_is_not_parked_for_ever() {
+    struct Brief;
+
+    impl WebSocketApplication for Brief {
+        fn on_open(&mut self, client: &Client) -> Result<()> {
+            client.ws().close(CloseCode::from(4004), "")?;
+            Ok(())
+        }
+    }
+
+    let (served, alone) = (
+        serve(echo),
+        Resource::new([("/", Route::websocket(|_| Brief))]),
+    );
+    let server = WebSocketServer::new("127.0.0.1:0", alone.unwrap());
+    server.start().unwrap();
+    let mut peer = served.open_at(&server);
+    assert_eq!(peer.close_code(), 4004);
+    peer.write(close(4004));
+    // The server ends the transport first (RFC 6455, 7.1.1).
+    peer.expect_end();
+    server.stop(Duration::from_millis(200));
     served.end(peer);
 }
 

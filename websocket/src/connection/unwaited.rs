@@ -84,7 +84,7 @@ impl Unwaited {
                     }
                     // Looked at after the place was taken, as who ends the connection wakes who
                     // has it.
-                    if lock(&connection.output).closing.is_finished() {
+                    if connection.is_finished() {
                         return Next::End;
                     }
                     if self.drained {
@@ -170,6 +170,11 @@ impl Connection {
     /// Whether there is input at hand of which the socket will say nothing.
     pub(crate) fn has_rest(&self) -> bool {
         !lock(&self.input).rest.is_empty()
+    }
+
+    /// Whether nothing more is to come.
+    pub(crate) fn is_finished(&self) -> bool {
+        lock(&self.output).closing.is_finished()
     }
 
     /// Has the parked connection called although nothing has arrived.
