@@ -27,9 +27,9 @@ use crate::config::{SlowConsumer, WebSocketConfig};
 use crate::error::WebSocketError;
 use crate::outbox::{Kind, Outbox};
 use crate::proto::{
-    CloseCode, CloseHandshake, CloseState, Decoder, DeflateParams, Deflater, Disconnect,
-    EncodeError, Event, MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, Part, ProtocolError, Role,
-    Unit,
+    CloseCode, CloseFrame, CloseHandshake, CloseState, Decoder, DeflateParams, Deflater,
+    Disconnect, EncodeError, Event, MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, Part,
+    ProtocolError, Role, Unit,
 };
 use crate::random;
 use crate::scratch;
@@ -305,6 +305,7 @@ impl Connection {
                 }
                 if let Some(event) = input.next_of_rest() {
                     self.note_batch(&input);
+                    self.note_end(&event);
                     return match event {
                         Ok(Some(event)) => Ok(Some(event)),
                         Ok(None) => continue,
@@ -385,7 +386,11 @@ impl Connection {
             input.short = n.is_none_or(|n| n < room.min(DIRECT_READ));
             input.empty = n.is_none();
             return match n {
-                Some(n) => input.decoder.sink_filled(n).map_err(Fault::Protocol),
+                Some(n) => {
+                    let event = input.decoder.sink_filled(n);
+                    self.note_end(&event);
+                    event.map_err(Fault::Protocol)
+                }
                 None => Ok(None),
             };
         }
@@ -409,8 +414,31 @@ impl Connection {
                 input.at = 0;
                 self.note_batch(input);
             }
+            self.note_end(&event);
             event.map_err(Fault::Protocol)
         })
+    }
+
+    /// Takes in what ends the connection. While the input is locked: another who reads would come
+    /// to the end of the transport, which is behind it, and take that for the cause.
+    #[inline]
+    fn note_end(self: &Arc<Self>, decoded: &std::result::Result<Option<Event>, ProtocolError>) {
+        match decoded {
+            Ok(Some(Event::Close(frame))) => self.take_close(frame.clone()),
+            Err(error) => self.fail(Disconnect::from(*error)),
+            _ => {}
+        }
+    }
+
+    #[cold]
+    fn take_close(self: &Arc<Self>, frame: Option<CloseFrame>) {
+        let mut output = lock(&self.output);
+        if let Some(reply) = output.closing.on_close_received(frame) {
+            let reply = Cow::Owned(reply);
+            self.put(&mut output, OpCode::Close, reply);
+        }
+        self.end_watch(&mut output);
+        output.release_senders();
     }
 
     /// Says whether the reading greenlet has more input at hand, and so may hold back what it
@@ -428,15 +456,8 @@ impl Connection {
     fn answer(self: &Arc<Self>, event: Event) -> Result<()> {
         match event {
             Event::Ping(payload) => self.answer_ping(payload),
-            Event::Close(frame) => {
-                let mut output = lock(&self.output);
-                if let Some(reply) = output.closing.on_close_received(frame) {
-                    let reply = Cow::Owned(reply);
-                    self.put(&mut output, OpCode::Close, reply);
-                }
-                self.end_watch(&mut output);
-                output.release_senders();
-                drop(output);
+            Event::Close(_) => {
+                // What it says has been taken in by `note_end`.
                 self.wake_receiver();
                 Ok(())
             }

@@ -36,17 +36,23 @@ fn by_hand<T: Send + 'static>(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            request.push(byte[0]);
-        }
-        serve(String::from_utf8(request).unwrap(), stream)
+        let (request, stream) = accept(&listener);
+        serve(request, stream)
     });
     (address, server)
+}
+
+/// Accepts a connection and reads its request.
+fn accept(listener: &TcpListener) -> (String, TcpStream) {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        request.push(byte[0]);
+    }
+    (String::from_utf8(request).unwrap(), stream)
 }
 
 /// Grants the request, with further header lines.
@@ -297,6 +303,33 @@ fn pings_of_the_server_are_answered_and_own_ones_measured() {
     }
     ws.close(CloseCode::NORMAL, "").unwrap();
     assert_eq!(receiver.join().unwrap().unwrap(), None);
+}
+
+/// One takes in the close frame, the other may be the one who comes to the end of the transport,
+/// which is right behind it.
+#[test]
+fn who_receives_and_who_closes_agree_on_the_end() {
+    const ROUNDS: usize = 200;
+    let _watchdog = watchdog();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        for _ in 0..ROUNDS {
+            let (request, mut stream) = accept(&listener);
+            stream.write_all(grant(&request, "").as_bytes()).unwrap();
+            assert_eq!(frame_of(&mut stream).unwrap().0, 0x80 | CLOSE);
+            stream.write_all(b"\x88\x02\x03\xe8").unwrap();
+        }
+    });
+    for _ in 0..ROUNDS {
+        let ws = connect(&url).unwrap();
+        let other = ws.clone();
+        let receiver = thread::spawn(move || other.receive());
+        ws.close(CloseCode::NORMAL, "").unwrap();
+        assert_eq!(receiver.join().unwrap().unwrap(), None);
+        assert!(ws.disconnect().unwrap().is_clean(), "{:?}", ws.disconnect());
+    }
+    server.join().unwrap();
 }
 
 #[test]

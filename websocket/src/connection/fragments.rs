@@ -5,7 +5,7 @@ use std::thread::{self, ThreadId};
 use super::*;
 use crate::frame::Frame;
 use crate::outbox::SharedFrame;
-use crate::proto::{CloseFrame, Utf8Error, Utf8Validator, parse_close_payload};
+use crate::proto::{Utf8Error, Utf8Validator, parse_close_payload};
 
 /// A message of which the last fragment has not been sent.
 pub(super) struct Unfinished {

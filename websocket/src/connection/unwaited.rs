@@ -71,6 +71,7 @@ impl Unwaited {
                     Some(Ok(Some(Event::Message(message))))
                 } else if let Some(event) = input.next_of_rest() {
                     connection.note_batch(&input);
+                    connection.note_end(&event);
                     Some(event.map_err(Fault::Protocol))
                 } else {
                     None
