@@ -1,7 +1,7 @@
 //! The URL of a WebSocket (RFC 6455, 3).
 
+use core::net::Ipv6Addr;
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
