@@ -237,7 +237,11 @@ impl TlsStream {
             }
             if session.fin_due {
                 // It is being seen to already.
-                return Ok(());
+                drop(session);
+                return match how {
+                    Shutdown::Both => self.inner.tcp.shutdown(Shutdown::Read),
+                    _ => Ok(()),
+                };
             }
         }
         drop(session);
