@@ -10,8 +10,10 @@ use crate::{
 /// For a step that compiles: far more than it takes, far less than for ever.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// The numbers of hubs that the suites run with besides the default, which is the number of cores.
-const HUBS: [&str; 3] = ["1", "2", "4"];
+/// The number of hubs that all tests run with, and those of the packages' suites besides. By default
+/// it is the number of cores.
+const HUBS: &str = "2";
+const OTHER_HUBS: [&str; 2] = ["1", "4"];
 
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     steps.call("cargo-deny is there", || {
@@ -53,8 +55,8 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
         &mut project::cargo("deny --log-level error check licenses bans sources")?,
     )?;
     fuzz::lints(steps)?;
-    tests_debug(steps)?;
-    for hubs in HUBS {
+    tests_debug(steps, Some(HUBS))?;
+    for hubs in OTHER_HUBS {
         let mut tests = project::cargo(
             "test --package greenwood-runtime --package greenwood-wsgi \
              --package greenwood-websocket --lib --tests",
@@ -74,9 +76,12 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     conformance::run(steps, &conformance::Options::quick())
 }
 
-/// The workspace's own tests, doctests and examples included.
-pub(crate) fn tests_debug(steps: &mut Steps) -> Result<()> {
+/// The workspace's own tests, doctests and examples included, with so many hubs.
+pub(crate) fn tests_debug(steps: &mut Steps, hubs: Option<&str>) -> Result<()> {
     let mut tests = project::cargo("test --workspace")?;
+    if let Some(hubs) = hubs {
+        tests.env("GREENWOOD_HUBS", hubs);
+    }
     steps.run("tests", LIMIT, &mut tests)?;
     let words = "test --package greenwood-wsgi --features minihttp --test minihttp";
     steps.run("tests of minihttp", LIMIT, &mut project::cargo(words)?)
