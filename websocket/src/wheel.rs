@@ -191,6 +191,10 @@ impl Turning {
                     connection.look_after();
                 }
             }
+            // What was due may have been the last, and then there is nothing to wait for.
+            if self.wheel.state.lock().entries == 0 {
+                continue;
+            }
             let at = epoch() + Duration::from_millis(wakes * TICK.as_millis() as u64);
             let rest = at.saturating_duration_since(Instant::now());
             if self.wheel.changed.wait_timeout(rest) {
