@@ -367,13 +367,14 @@ impl Connection {
     /// Reads once, and decodes up to the first event.
     fn read(self: &Arc<Self>, wanted: Wanted) -> std::result::Result<Option<Event>, Fault> {
         let mut input = lock(&self.input);
-        let input = &mut *input;
         if input.decoder.is_over() {
-            // Another has read the close frame (or what is none), and is about to tell. The end of
-            // the transport behind it must not overtake that.
+            // Another thread has come to what ends the connection, and is about to tell, if it has
+            // not. The end of the transport behind it must not overtake that.
+            drop(input);
             std::thread::yield_now();
             return Ok(None);
         }
+        let input = &mut *input;
         input.prepare(wanted)?;
         (input.short, input.empty) = (false, false);
         if !input.rest.is_empty() {
