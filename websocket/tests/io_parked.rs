@@ -112,6 +112,16 @@ impl Served {
         self.server.clients()
     }
 
+    /// Waits until so many have been entered: a peer learns that it is accepted a moment before.
+    fn all_clients(&self, count: usize) -> Vec<Client> {
+        let began = Instant::now();
+        while self.clients().len() < count {
+            assert!(began.elapsed() < DEADLINE);
+            std::thread::yield_now();
+        }
+        self.clients().iter().collect()
+    }
+
     /// Stops, and checks that nothing is left; the test's own ends are closed between.
     fn end<T>(self, peers: T) {
         self.server.stop(Duration::from_millis(200));
@@ -119,6 +129,13 @@ impl Served {
         assert_eq!(self.server.handle().connections(), 0);
         assert!(self.clients().is_empty());
         settle(self.greenlets, self.fds);
+    }
+}
+
+impl Drop for Served {
+    /// A test that fails is the only one to fail.
+    fn drop(&mut self) {
+        self.server.stop(Duration::ZERO);
     }
 }
 
@@ -475,8 +492,7 @@ fn slow_consumer_may_be_closed_at_once() {
 fn anybody_may_send_to_a_parked_connection() {
     let served = serve(echo);
     let mut peers: Vec<Peer> = (0..10).map(|_| served.open()).collect();
-    let clients: Vec<Client> = served.clients().iter().collect();
-    assert_eq!(clients.len(), 10);
+    let clients = served.all_clients(10);
     let senders: Vec<_> = (0..4)
         .map(|i| {
             let clients = clients.clone();
