@@ -13,7 +13,7 @@ thread_local! {
 }
 
 /// An empty vector with room for `len` bytes, and not for many more.
-#[inline]
+#[inline(always)]
 pub(crate) fn take(len: usize) -> Vec<u8> {
     if len <= LARGEST {
         let spare = SPARE.try_with(Cell::take).unwrap_or_default();
