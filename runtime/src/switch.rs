@@ -112,21 +112,22 @@ fn raise_without_wait(interrupt: Interrupt) -> ! {
     raise(interrupt)
 }
 
+#[inline]
 fn due() -> Option<Interrupt> {
-    let (killed, timeout) = current::with(|task| match task {
-        Some(task) => (task.is_killed(), earliest(&task.local().frame)),
-        None => (false, earliest_of_thread()),
+    let timeout = current::with(|task| match task {
+        Some(task) if task.is_killed() => Err(Interrupt::Kill),
+        Some(task) => Ok(earliest(&task.local().frame)),
+        None => Ok(earliest_of_thread()),
     });
-    if killed {
-        return Some(Interrupt::Kill);
-    }
     match timeout {
-        Some((id, deadline)) if deadline <= now_ns() => Some(Interrupt::Timeout(id)),
-        _ => None,
+        Err(kill) => Some(kill),
+        Ok(Some((id, deadline))) if deadline <= now_ns() => Some(Interrupt::Timeout(id)),
+        Ok(_) => None,
     }
 }
 
 /// The time-out in force that expires first; the outermost of those that expire together.
+#[inline]
 fn earliest(frame: &Frame) -> Option<(u64, u64)> {
     frame
         .timeouts

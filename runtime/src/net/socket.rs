@@ -298,7 +298,15 @@ impl Socket {
         direction: Direction,
         until: Option<u64>,
     ) -> io::Result<()> {
-        let endpoint = self.endpoint()?;
+        let held;
+        let endpoint = match self.first.get() {
+            // Mostly: it lives as long as the socket, and needs no handle.
+            Some(first) if first.readiness.is_here() => first,
+            _ => {
+                held = self.endpoint()?;
+                &held
+            }
+        };
         let readiness = endpoint.readiness.get();
         if readiness.is(direction) {
             // Always ready is no reason to keep the hub for oneself.
@@ -317,7 +325,7 @@ impl Socket {
             let parked = if readiness.leader.get().is_some() {
                 follow(readiness, direction, until)
             } else {
-                lead(&endpoint, task, direction, until)
+                lead(endpoint, task, direction, until)
             };
             match parked {
                 Parked::Woken => {}
