@@ -26,15 +26,16 @@ use runtime::{BeforeSwitch, Builder, Event as Flag};
 
 use crate::config::{SlowConsumer, WebSocketConfig};
 use crate::error::WebSocketError;
-use crate::outbox::{Kind, Outbox};
+use crate::outbox::{COPY_MAX, Kind, Outbox};
 use crate::proto::{
     CloseCode, CloseFrame, CloseHandshake, CloseState, Decoder, DeflateParams, Deflater,
-    Disconnect, EncodeError, Event, MAX_CONTROL_PAYLOAD, Message, OpCode, Outgoing, Part,
-    ProtocolError, Role, Unit,
+    Disconnect, EncodeError, Event, MAX_CONTROL_PAYLOAD, MAX_HEADER, Message, OpCode, Outgoing,
+    Part, ProtocolError, Role, Unit,
 };
 use crate::random;
 use crate::scratch;
 
+use ending::Closing;
 pub(crate) use fanout::Shared;
 use fragments::Unfinished;
 pub(crate) use unwaited::{Next, Unwaited};
@@ -59,6 +60,8 @@ pub(crate) struct Connection {
     /// so no order with the locks is needed.
     batching: AtomicU64,
     role: Role,
+    /// Nothing more is to come. Set with the output locked, and looked at without.
+    finished: AtomicBool,
     /// Who waits for the peer: nobody, [`RECEIVER`] or [`CLOSER`]; and [`WAITED`].
     receiving: AtomicU8,
     /// A message has come since the idle time-out was looked at.
@@ -85,7 +88,7 @@ struct Input {
 // In this order for the same reason.
 #[repr(C)]
 struct Output {
-    closing: CloseHandshake,
+    closing: Closing,
     /// Nothing more is sent; the transport is to be shut down as soon as nothing waits.
     finishing: bool,
     /// It is over: nothing waits any more and the transport is shut down.
@@ -156,6 +159,7 @@ impl Connection {
             receiving: AtomicU8::new(NOBODY),
             batching: AtomicU64::new(0),
             active: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
             untrimmed: AtomicU8::new(PATIENCE),
             input: Mutex::new(Input {
                 decoder,
@@ -165,7 +169,7 @@ impl Connection {
                 empty: false,
             }),
             output: Mutex::new(Output {
-                closing: CloseHandshake::new(),
+                closing: Closing::default(),
                 outbox: Outbox::default(),
                 deflater,
                 unfinished: None,
@@ -197,25 +201,33 @@ impl Connection {
     }
 
     /// The next message; none when the connection was closed by a handshake.
+    #[inline]
     pub(crate) fn receive(self: &Arc<Self>) -> Result<Option<Message>> {
-        {
+        let is_empty = {
             let mut input = self.input.lock();
             if let Some(message) = input.next_message() {
                 self.note_batch(&input);
                 self.active.store(true, Ordering::Relaxed);
                 return Ok(Some(message));
             }
-        }
-        match self.await_event(Wanted::Unit(Unit::Messages))? {
+            input.rest.is_empty() && input.decoder.unit() == Unit::Messages
+        };
+        self.await_message(is_empty)
+    }
+
+    #[inline(never)]
+    fn await_message(self: &Arc<Self>, is_empty: bool) -> Result<Option<Message>> {
+        match self.await_event(Wanted::Unit(Unit::Messages), is_empty)? {
             Some(Event::Message(message)) => Ok(Some(message)),
             _ => Ok(None),
         }
     }
 
-    /// The next of what is wanted; none when the connection was closed by a handshake.
-    fn await_event(self: &Arc<Self>, wanted: Wanted) -> Result<Option<Event>> {
+    /// The next of what is wanted; none when the connection was closed by a handshake. `is_empty`:
+    /// what has been read already has been looked at, in vain.
+    fn await_event(self: &Arc<Self>, wanted: Wanted, mut is_empty: bool) -> Result<Option<Event>> {
         loop {
-            match self.receive_until(None, wanted) {
+            match self.receive_until(None, wanted, std::mem::take(&mut is_empty)) {
                 // Somebody closes, and reads for the peer's close frame: then there is nothing to
                 // come but the end.
                 Err(Ended::Busy(CLOSER)) => {
@@ -240,9 +252,10 @@ impl Connection {
         self: &Arc<Self>,
         deadline: Option<Instant>,
         wanted: Wanted,
+        mut is_empty: bool,
     ) -> std::result::Result<Option<Event>, Ended> {
         loop {
-            match self.next_event(deadline, wanted) {
+            match self.next_event(deadline, wanted, std::mem::take(&mut is_empty)) {
                 Ok(Some(event @ (Event::Message(_) | Event::Part(_)))) => {
                     self.active.store(true, Ordering::Relaxed);
                     return Ok(Some(event));
@@ -264,7 +277,9 @@ impl Connection {
                     // The peer has ended its side, and may read on ours: what waits is still
                     // written, by the finish at the latest.
                     let mut output = lock(&self.output);
-                    output.closing.on_transport_end(Disconnect::TransportEnd);
+                    self.change(&mut output, |closing| {
+                        closing.on_transport_end(Disconnect::TransportEnd);
+                    });
                     output.release_senders();
                     drop(output);
                     return Ok(self.end()?);
@@ -295,9 +310,10 @@ impl Connection {
         self: &Arc<Self>,
         deadline: Option<Instant>,
         wanted: Wanted,
+        mut is_empty: bool,
     ) -> std::result::Result<Option<Event>, Fault> {
         loop {
-            {
+            if !std::mem::take(&mut is_empty) {
                 let mut input = lock(&self.input);
                 // Who waits for the peer has left nothing, and is not to lose its message to a call
                 // that is refused.
@@ -319,7 +335,7 @@ impl Connection {
                 let receiving = Receiving::begin(self, who);
                 // Looked at after the place was taken: who ends the connection wakes who has it.
                 // And whoever has it, the end is everybody's.
-                if lock(&self.output).closing.is_finished() {
+                if self.is_finished() {
                     return Ok(None);
                 }
                 let _receiving = receiving.map_err(Fault::Busy)?;
@@ -435,7 +451,8 @@ impl Connection {
     #[cold]
     fn take_close(self: &Arc<Self>, frame: Option<CloseFrame>) {
         let mut output = lock(&self.output);
-        if let Some(reply) = output.closing.on_close_received(frame) {
+        let reply = self.change(&mut output, |closing| closing.on_close_received(frame));
+        if let Some(reply) = reply {
             let reply = Cow::Owned(reply);
             self.put(&mut output, OpCode::Close, reply);
         }

@@ -16,7 +16,7 @@ use crate::scratch;
 
 /// Up to this payload size a frame is copied behind its header; a longer one is sent from where it
 /// lies.
-const COPY_MAX: usize = 4 * 1024;
+pub(crate) const COPY_MAX: usize = 4 * 1024;
 
 /// Frames are gathered in one piece up to this size.
 const PIECE: usize = 64 * 1024;
@@ -54,6 +54,15 @@ impl Kind {
         match self.compressed {
             false => frame_header(self.fin, self.opcode, len, self.mask),
             true => compressed_frame_header(self.fin, self.opcode, len, self.mask),
+        }
+    }
+
+    /// Appends the frame.
+    #[inline]
+    fn encode(self, out: &mut Vec<u8>, payload: &[u8]) {
+        match self.compressed {
+            false => encode_frame(out, self.fin, self.opcode, payload, self.mask),
+            true => encode_compressed_frame(out, self.fin, self.opcode, payload, self.mask),
         }
     }
 
@@ -147,15 +156,25 @@ impl Outbox {
         *self = Outbox::default();
     }
 
+    /// Puts a server's whole message behind what waits, as [`push`](Self::push) would: the short
+    /// way for the messages of a batch. It is at most [`COPY_MAX`] bytes long.
+    #[inline]
+    pub(crate) fn push_short(&mut self, opcode: OpCode, payload: Cow<'_, [u8]>) {
+        let last = self.last_open();
+        let before = last.len();
+        encode_frame(last, true, opcode, &payload, None);
+        self.len += last.len() - before;
+        if let Cow::Owned(payload) = payload {
+            spare::give(payload);
+        }
+    }
+
     /// Puts a frame behind what waits.
     pub(crate) fn push(&mut self, kind: Kind, payload: Cow<'_, [u8]>) {
         let last = self.last_open();
         let before = last.len();
         if payload.len() <= COPY_MAX {
-            match kind.compressed {
-                false => encode_frame(last, kind.fin, kind.opcode, &payload, kind.mask),
-                true => encode_compressed_frame(last, kind.fin, kind.opcode, &payload, kind.mask),
-            }
+            kind.encode(last, &payload);
             self.len += last.len() - before;
             if let Cow::Owned(payload) = payload {
                 spare::give(payload);
@@ -170,7 +189,19 @@ impl Outbox {
     }
 
     /// The last piece, or a new one if it is full or has no room for others' frames.
+    #[inline]
     fn last_open(&mut self) -> &mut Vec<u8> {
+        let has_room = matches!(&self.first, Piece::Open(bytes) if bytes.len() < PIECE);
+        if self.len == 0 || !self.more.is_empty() || !has_room {
+            return self.new_last();
+        }
+        match &mut self.first {
+            Piece::Open(bytes) => bytes,
+            _ => unreachable!("just made sure of"),
+        }
+    }
+
+    fn new_last(&mut self) -> &mut Vec<u8> {
         if self.is_empty() {
             self.first = Piece::Open(scratch::take());
         } else {
@@ -287,8 +318,7 @@ impl Outbox {
             return Ok(());
         }
         if payload.len() <= COPY_MAX {
-            self.push(kind, payload);
-            return self.flush(stream);
+            return self.send_short(stream, kind, payload);
         }
         let (header, used) = kind.header(payload.len());
         let header = &header[..used];
@@ -312,6 +342,29 @@ impl Outbox {
             self.at = written - used;
         }
         Ok(())
+    }
+
+    /// The frame is made in the thread's memory: the outbox has none but for what has to wait.
+    fn send_short(
+        &mut self,
+        stream: &Stream,
+        kind: Kind,
+        payload: Cow<'_, [u8]>,
+    ) -> io::Result<()> {
+        scratch::with_write_buffer(|frame| {
+            kind.encode(frame, &payload);
+            if let Cow::Owned(payload) = payload {
+                spare::give(payload);
+            }
+            let written = taken(stream.try_write(frame))?;
+            if written < frame.len() {
+                let mut rest = scratch::take();
+                rest.extend_from_slice(&frame[written..]);
+                self.len = rest.len();
+                self.first = Piece::Open(rest);
+            }
+            Ok(())
+        })
     }
 
     /// As [`send`](Self::send), of a frame that others send too: what waits refers to it.

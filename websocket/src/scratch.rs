@@ -14,6 +14,7 @@ const SPARES: usize = 4;
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static WRITE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -25,6 +26,14 @@ pub(crate) fn with_read_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
             buffer.resize(READ, 0);
         }
         f(&mut buffer)
+    })
+}
+
+/// Calls `f` with the thread's write buffer, which is empty. `f` must not block.
+pub(crate) fn with_write_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    WRITE_BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        f(buffer)
     })
 }
 

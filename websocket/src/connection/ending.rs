@@ -1,6 +1,7 @@
 //! How a connection ends: the closing handshake, failures, and what becomes of the transport.
 
 use std::net;
+use std::ops::Deref;
 
 use super::*;
 
@@ -10,7 +11,39 @@ use super::*;
 const LINGER_BYTES: usize = 32 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// How the closing handshake stands; changed by [`Connection::change`] only.
+#[derive(Debug, Default)]
+pub(super) struct Closing(CloseHandshake);
+
+impl Deref for Closing {
+    type Target = CloseHandshake;
+
+    fn deref(&self) -> &CloseHandshake {
+        &self.0
+    }
+}
+
 impl Connection {
+    /// Goes on with the closing handshake. Its end can be seen without the lock from then on: who
+    /// is about to wait for the peer looks at that after taking the place of the receiver, and who
+    /// ends the connection looks for a receiver after this.
+    pub(super) fn change<R>(
+        &self,
+        output: &mut Output,
+        change: impl FnOnce(&mut CloseHandshake) -> R,
+    ) -> R {
+        let result = change(&mut output.closing.0);
+        if output.closing.is_finished() {
+            self.finished.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+
+    /// Whether nothing more is to come.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
+    }
+
     /// Ends the connection at once: whoever waits for it is woken.
     pub(super) fn cut(self: &Arc<Self>, cause: Disconnect) {
         self.cut_locked(&mut lock(&self.output), cause);
@@ -18,7 +51,7 @@ impl Connection {
 
     pub(super) fn cut_locked(self: &Arc<Self>, output: &mut Output, cause: Disconnect) {
         // A close frame only where it can't land in the middle of another frame.
-        if let Some(payload) = output.closing.fail(cause)
+        if let Some(payload) = self.change(output, |closing| closing.fail(cause))
             && output.outbox.is_empty()
         {
             let mut kind = OpCode::Close.into();
@@ -53,7 +86,8 @@ impl Connection {
     /// Fails the connection: the peer gets the close frame, and nothing of it is awaited.
     pub(crate) fn fail(self: &Arc<Self>, cause: Disconnect) {
         let mut output = lock(&self.output);
-        if let Some(payload) = output.closing.fail(cause) {
+        let payload = self.change(&mut output, |closing| closing.fail(cause));
+        if let Some(payload) = payload {
             self.put(&mut output, OpCode::Close, payload.into());
         }
         output.release_senders();
@@ -62,7 +96,8 @@ impl Connection {
     /// Sends the close frame, if none has gone out.
     fn start_close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         let mut output = lock(&self.output);
-        if let Some(payload) = output.closing.start_close(code, reason)? {
+        let payload = self.change(&mut output, |closing| closing.start_close(code, reason))?;
+        if let Some(payload) = payload {
             self.put(&mut output, OpCode::Close, payload.into());
         }
         Ok(())
@@ -107,7 +142,7 @@ impl Connection {
         // closed for ever.
         let _limited = Limited(self);
         loop {
-            match self.receive_until(Some(deadline), Wanted::Anything) {
+            match self.receive_until(Some(deadline), Wanted::Anything, false) {
                 // The peer had sent it before it saw the close frame: it is dropped.
                 Ok(Some(_)) => {}
                 // Who receives sees the peer's close frame, or leaves it to us.
@@ -263,14 +298,17 @@ impl Connection {
         if output.cut {
             return;
         }
-        if let Ok(Some(payload)) = output.closing.start_close(code, "") {
+        let payload = self.change(&mut output, |closing| closing.start_close(code, ""));
+        if let Ok(Some(payload)) = payload {
             self.put(&mut output, OpCode::Close, payload.into());
         }
         if output.drain.is_none() {
             // What was held back; what the system does not take at once is dropped.
             output.outbox.flush(&self.stream).ok();
         }
-        output.closing.on_transport_end(Disconnect::TransportEnd);
+        self.change(&mut output, |closing| {
+            closing.on_transport_end(Disconnect::TransportEnd);
+        });
         self.end_transport(&mut output);
     }
 }

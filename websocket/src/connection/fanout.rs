@@ -158,7 +158,8 @@ impl Connection {
         mut output: MutexGuard<'_, Output>,
         cause: Disconnect,
     ) {
-        if let Some(payload) = output.closing.fail(cause) {
+        let payload = self.change(&mut output, |closing| closing.fail(cause));
+        if let Some(payload) = payload {
             self.put(&mut output, OpCode::Close, payload.into());
         }
         output.finishing = true;

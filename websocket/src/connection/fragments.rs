@@ -243,7 +243,7 @@ impl Connection {
         let frame: Option<CloseFrame> =
             parse_close_payload(payload).map_err(|_| EncodeError::InvalidClosePayload)?;
         let mut output = lock(&self.output);
-        match output.closing.start_close_with(frame)? {
+        match self.change(&mut output, |closing| closing.start_close_with(frame))? {
             Some(payload) => self.put(&mut output, OpCode::Close, payload.into()),
             None => return Err(WebSocketError::Closed),
         }

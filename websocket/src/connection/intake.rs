@@ -8,7 +8,7 @@ impl Connection {
     /// when the connection was closed by a handshake. What is left of the message before is
     /// dropped.
     pub(crate) fn receive_first(self: &Arc<Self>) -> Result<Option<(Part, u32)>> {
-        let Some(Event::Part(part)) = self.await_event(Wanted::First)? else {
+        let Some(Event::Part(part)) = self.await_event(Wanted::First, false)? else {
             return Ok(None);
         };
         // Of a message that is over by now, nothing more will be asked for.
@@ -18,7 +18,7 @@ impl Connection {
 
     /// The next part of the message of this number.
     pub(crate) fn receive_rest(self: &Arc<Self>, serial: u32) -> Result<Option<Part>> {
-        match self.await_event(Wanted::Rest(serial))? {
+        match self.await_event(Wanted::Rest(serial), false)? {
             Some(Event::Part(part)) => Ok(Some(part)),
             _ => Ok(None),
         }
@@ -26,7 +26,7 @@ impl Connection {
 
     /// The next frame, whatever it is; none when the connection is over.
     pub(crate) fn receive_frame(self: &Arc<Self>) -> Result<Option<Frame>> {
-        Ok(match self.await_event(Wanted::Frames)? {
+        Ok(match self.await_event(Wanted::Frames, false)? {
             Some(Event::Part(Part {
                 opcode,
                 fin,

@@ -4,9 +4,34 @@ use super::*;
 
 impl Connection {
     /// Sends a message.
+    #[inline]
     pub(crate) fn send(self: &Arc<Self>, message: Outgoing<'_>) -> Result<()> {
         let opcode = message.opcode();
-        self.send_frame(opcode, message.into_cow())
+        let payload = message.into_cow();
+        let mut output = lock(&self.output);
+        if self.continues_batch(&output, payload.len()) {
+            output.outbox.push_short(opcode, payload);
+            return Ok(());
+        }
+        self.send_locked(output, opcode, payload)
+    }
+
+    /// Whether a message of this length has only to be put behind the others of a batch: none of
+    /// the questions of [`send_locked`](Self::send_locked) has another answer than for these.
+    #[inline]
+    fn continues_batch(&self, output: &Output, len: usize) -> bool {
+        let greenlet = self.batching.load(Ordering::Relaxed);
+        greenlet != 0
+            && output.hooked == greenlet
+            && runtime::current_id() == Some(greenlet)
+            && self.role == Role::Server
+            && output.closing.may_send_data()
+            && !output.finishing
+            && output.deflater.is_none()
+            && output.unfinished.is_none()
+            && output.drain.is_none()
+            && len <= COPY_MAX
+            && output.outbox.len() < BATCH_MAX - (COPY_MAX + MAX_HEADER)
     }
 
     /// Puts a data frame, compressed if that was agreed on and is worth it.
@@ -57,7 +82,15 @@ impl Connection {
         opcode: OpCode,
         payload: Cow<'_, [u8]>,
     ) -> Result<()> {
-        let mut output = lock(&self.output);
+        self.send_locked(lock(&self.output), opcode, payload)
+    }
+
+    fn send_locked<'a>(
+        self: &'a Arc<Self>,
+        mut output: MutexGuard<'a, Output>,
+        opcode: OpCode,
+        payload: Cow<'_, [u8]>,
+    ) -> Result<()> {
         if !output.closing.may_send_data() {
             return Err(WebSocketError::Closed);
         }
@@ -75,6 +108,13 @@ impl Connection {
     /// Does what is to be done where more waits than should.
     #[inline]
     pub(super) fn make_room(self: &Arc<Self>, output: MutexGuard<'_, Output>) -> Result<()> {
+        if output.outbox.is_empty() && !output.cut {
+            return Ok(());
+        }
+        self.make_room_behind(output)
+    }
+
+    fn make_room_behind(self: &Arc<Self>, output: MutexGuard<'_, Output>) -> Result<()> {
         if output.cut {
             // By this very frame.
             drop(output);
@@ -139,18 +179,15 @@ impl Connection {
                 return;
             }
             output.outbox.flush(&self.stream)
+        } else if output.outbox.is_empty() {
+            output.outbox.send(&self.stream, kind, payload)
         } else {
-            output
-                .outbox
-                .send(&self.stream, kind, payload)
-                .and_then(|()| {
-                    // What was held back goes first, and now.
-                    if output.drain.is_none() {
-                        output.outbox.flush(&self.stream)
-                    } else {
-                        Ok(())
-                    }
-                })
+            output.outbox.push(kind, payload);
+            match output.drain {
+                // What was held back goes first, and now.
+                None => output.outbox.flush(&self.stream),
+                Some(_) => Ok(()),
+            }
         };
         self.after_write(output, result);
     }
@@ -178,6 +215,7 @@ impl Connection {
     }
 
     /// Looks after what the socket did not take.
+    #[inline]
     pub(super) fn after_write(self: &Arc<Self>, output: &mut Output, result: io::Result<()>) {
         if result.is_err() {
             self.cut_locked(output, Disconnect::TransportError);

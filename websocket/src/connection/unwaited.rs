@@ -173,11 +173,6 @@ impl Connection {
         !lock(&self.input).rest.is_empty()
     }
 
-    /// Whether nothing more is to come.
-    pub(crate) fn is_finished(&self) -> bool {
-        lock(&self.output).closing.is_finished()
-    }
-
     /// Has the parked connection called although nothing has arrived.
     pub(crate) fn call_parked(self: &Arc<Self>) {
         let place = lock(&self.output).place.clone();
@@ -194,7 +189,9 @@ impl Connection {
             Fault::Transport(Disconnect::TransportEnd) => {
                 // As in `receive_until`.
                 let mut output = lock(&self.output);
-                output.closing.on_transport_end(Disconnect::TransportEnd);
+                self.change(&mut output, |closing| {
+                    closing.on_transport_end(Disconnect::TransportEnd);
+                });
             }
             Fault::Transport(cause) => self.cut(cause),
             Fault::Protocol(error) => self.fail(Disconnect::from(error)),

@@ -124,7 +124,8 @@ impl Connection {
             return self.cut_locked(&mut output, Disconnect::CloseTimeout);
         }
         if self.is_idle(watch, now) {
-            if let Some(payload) = output.closing.fail(Disconnect::IdleTimeout) {
+            let payload = self.change(&mut output, |closing| closing.fail(Disconnect::IdleTimeout));
+            if let Some(payload) = payload {
                 self.put(&mut output, OpCode::Close, payload.into());
             }
             self.end_watch(&mut output);
