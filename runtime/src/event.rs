@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::switch;
 use crate::task::lock;
+use crate::waitable::sealed::Sealed;
+use crate::waitable::{Waitable, Watcher, Watchers};
 use crate::waiter::{Stop, WaitList, Waiter};
 
 /// A flag that greenlets and threads wait for: gevent's `Event`.
@@ -29,6 +31,7 @@ pub struct Event {
 struct State {
     set: bool,
     waiters: WaitList<Arc<Waiter>>,
+    watchers: Watchers,
 }
 
 impl Event {
@@ -38,20 +41,22 @@ impl Event {
             state: Mutex::new(State {
                 set: false,
                 waiters: WaitList::new(),
+                watchers: Watchers::new(),
             }),
         }
     }
 
     /// Sets the flag and wakes all who wait, in the order in which they came.
     pub fn set(&self) {
-        let waiters = {
+        let (waiters, watchers) = {
             let mut state = lock(&self.state);
             state.set = true;
-            state.waiters.take()
+            (state.waiters.take(), state.watchers.take())
         };
         for waiter in waiters {
             waiter.notify();
         }
+        watchers.tell();
     }
 
     /// Takes the flag back. Who was woken by a [`set`](Event::set) before returns all the same.
@@ -100,6 +105,22 @@ impl Event {
                 }
             }
         }
+    }
+}
+
+impl Sealed for Event {}
+
+impl Waitable for Event {
+    fn ready(&self) -> bool {
+        self.is_set()
+    }
+
+    fn watch(&self, watcher: Watcher) -> bool {
+        let mut state = lock(&self.state);
+        if !state.set {
+            state.watchers.add(watcher);
+        }
+        !state.set
     }
 }
 

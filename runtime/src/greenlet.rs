@@ -15,6 +15,8 @@ use crate::sys::current;
 use crate::sys::home::{NO_HUB, this_hub};
 use crate::sys::now_ns;
 use crate::task::{Task, lock};
+use crate::waitable::sealed::Sealed;
+use crate::waitable::{Waitable, Watcher};
 use crate::waiter::{Stop, Waiter};
 
 /// Starts a greenlet that runs `f`: gevent's `spawn`.
@@ -352,6 +354,19 @@ impl<T> Greenlet<T> {
     /// The hub that it belongs to.
     pub fn hub(&self) -> usize {
         self.task.hub() as usize
+    }
+}
+
+impl<T> Sealed for Greenlet<T> {}
+
+/// Ready when it has ended.
+impl<T> Waitable for Greenlet<T> {
+    fn ready(&self) -> bool {
+        self.task.has_ended()
+    }
+
+    fn watch(&self, watcher: Watcher) -> bool {
+        self.task.watch_end(watcher)
     }
 }
 

@@ -65,6 +65,8 @@ mod sys;
 mod task;
 mod timeout;
 mod timer;
+mod wait;
+mod waitable;
 mod waiter;
 
 pub use config::{DEFAULT_STACK_SIZE, Hub, HubConfig, Limits, MIN_STACK_SIZE, StartError};
@@ -80,3 +82,5 @@ pub use semaphore::Semaphore;
 pub use server::{Detached, Seat, StreamServer};
 pub use switch::{BeforeSwitch, before_switch};
 pub use timeout::{Timeout, with_timeout};
+pub use wait::{Iwait, iwait, wait};
+pub use waitable::{Waitable, Watcher};

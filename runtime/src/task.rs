@@ -12,6 +12,7 @@ use crate::sys::home::Home;
 use crate::sys::now_ns;
 use crate::sys::stack::StackBounds;
 use crate::timer::TimerKey;
+use crate::waitable::Watcher;
 use crate::waiter::Waiter;
 
 /// Locks, also when a panic has poisoned the lock: our critical sections leave the data whole.
@@ -29,9 +30,24 @@ pub(crate) struct Task {
     name: OnceLock<Box<str>>,
     state: AtomicU8,
     killed: AtomicBool,
-    ends: Mutex<Vec<Arc<Waiter>>>,
+    ends: Mutex<Vec<End>>,
     stack: StackCell,
     local: Home<TaskLocal>,
+}
+
+/// Who is to learn of the end.
+enum End {
+    Waiter(Arc<Waiter>),
+    Watcher(Watcher),
+}
+
+impl End {
+    fn is_wanted(&self) -> bool {
+        match self {
+            End::Waiter(waiter) => waiter.is_waiting(),
+            End::Watcher(watcher) => watcher.is_wanted(),
+        }
+    }
 }
 
 /// What only the greenlet's own hub looks at.
@@ -161,18 +177,32 @@ impl Task {
         if let Some(key) = local.timer.take() {
             hub::local().timers().cancel(key);
         }
-        let waiters = {
+        let ends = {
             let mut ends = lock(&self.ends);
             self.state.store(ENDED, Ordering::Release);
             std::mem::take(&mut *ends)
         };
-        for waiter in waiters {
-            waiter.notify();
+        for end in ends {
+            match end {
+                End::Waiter(waiter) => {
+                    waiter.notify();
+                }
+                End::Watcher(watcher) => watcher.tell(),
+            }
         }
     }
 
     /// Has `waiter` notified at the end; false when that is past.
     pub(crate) fn notify_at_end(&self, waiter: &Arc<Waiter>) -> bool {
+        self.at_end(End::Waiter(Arc::clone(waiter)))
+    }
+
+    /// Has `watcher` told of the end; false when that is past.
+    pub(crate) fn watch_end(&self, watcher: Watcher) -> bool {
+        self.at_end(End::Watcher(watcher))
+    }
+
+    fn at_end(&self, end: End) -> bool {
         let mut ends = lock(&self.ends);
         if self.has_ended() {
             return false;
@@ -180,9 +210,9 @@ impl Task {
         // Those who gave up are dropped here, so that many short waits on a long greenlet take no
         // room.
         if ends.len() == ends.capacity() {
-            ends.retain(|waiter| waiter.is_waiting());
+            ends.retain(End::is_wanted);
         }
-        ends.push(Arc::clone(waiter));
+        ends.push(end);
         true
     }
 
