@@ -265,10 +265,17 @@ impl Socket {
         write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let result = write(self.fd.as_fd());
-        if matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-            self.drained(Direction::Write);
+        if let Err(error) = &result {
+            self.note_unwritten(error);
         }
         result
+    }
+
+    /// Notes why a write that never blocks has failed.
+    pub(crate) fn note_unwritten(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            self.drained(Direction::Write);
+        }
     }
 
     /// Waits until the socket may be read or written without blocking, no longer than `timeout`.

@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::explain;
 use super::socket::{Direction, Socket};
 use crate::switch;
 use crate::sys::fd;
+use crate::sys::shared_fd::{OwnsFd, SharedFd};
 
 /// A TCP connection: gevent's `socket`. Calls block the greenlet (or the plain thread), never the
 /// hub.
@@ -26,7 +26,7 @@ use crate::sys::fd;
 /// that waits for it takes one more descriptor.
 #[derive(Debug, Clone)]
 pub struct TcpStream {
-    inner: Arc<Inner>,
+    inner: SharedFd<Inner>,
 }
 
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl TcpStream {
     /// As [`from_fd`](TcpStream::from_fd), for a descriptor that is non-blocking already.
     pub(crate) fn from_nonblocking(fd: OwnedFd) -> TcpStream {
         TcpStream {
-            inner: Arc::new(Inner {
+            inner: SharedFd::new(Inner {
                 socket: Socket::new(fd),
                 read_timeout: TimeLimit::none(),
                 write_timeout: TimeLimit::none(),
@@ -157,9 +157,9 @@ impl TcpStream {
     /// while there are other handles to it.
     #[must_use = "the handle is used up"]
     pub fn unregistered(self) -> TcpStream {
-        match Arc::try_unwrap(self.inner) {
+        match self.inner.try_unwrap() {
             Ok(inner) => TcpStream {
-                inner: Arc::new(Inner {
+                inner: SharedFd::new(Inner {
                     socket: Socket::transient(inner.socket.into_fd()),
                     read_timeout: inner.read_timeout,
                     write_timeout: inner.write_timeout,
@@ -340,7 +340,11 @@ impl TcpStream {
     ///
     /// `WouldBlock` when it takes nothing; what the system says.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner.socket.try_write(|fd| fd::send(fd, bytes))
+        let sent = fd::send(self.as_fd(), bytes);
+        if let Err(error) = &sent {
+            self.inner.socket.note_unwritten(error);
+        }
+        sent
     }
 
     /// Writes of several pieces what the system takes, in one call; never waits.
@@ -447,10 +451,20 @@ impl Write for TcpStream {
 }
 
 impl AsFd for TcpStream {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.socket.as_fd()
+        self.inner.as_fd()
     }
 }
+
+impl AsFd for Inner {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+// A socket has one descriptor, and gives it away only with itself.
+impl OwnsFd for Inner {}
 
 impl AsRawFd for TcpStream {
     fn as_raw_fd(&self) -> RawFd {
