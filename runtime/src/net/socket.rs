@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ pub(crate) struct Socket {
     // Registrations go first: a descriptor is taken out of its epoll set before it is closed.
     first: OnceLock<Arc<Endpoint>>,
     more: Mutex<Vec<Arc<Endpoint>>>,
+    /// How many `more` has, for who would lock it to find nothing. Whose own hub's registration is
+    /// there put it there on the same thread, so it sees a number that counts it.
+    more_count: AtomicUsize,
     fd: OwnedFd,
     /// All registrations are among `more`, from where they can be dropped again.
     is_transient: bool,
@@ -114,6 +118,7 @@ impl Socket {
         Socket {
             first: OnceLock::new(),
             more: Mutex::default(),
+            more_count: AtomicUsize::new(0),
             fd,
             is_transient: false,
         }
@@ -132,9 +137,12 @@ impl Socket {
     pub(crate) fn unregister(&self) {
         if self.is_transient {
             // Who is about to wait has got its own handle under the lock.
-            let unused: Vec<_> = lock(&self.more)
+            let mut more = lock(&self.more);
+            let unused: Vec<_> = more
                 .extract_if(.., |endpoint| Arc::strong_count(endpoint) == 1)
                 .collect();
+            self.more_count.store(more.len(), Ordering::Relaxed);
+            drop(more);
             drop(unused);
         }
     }
@@ -166,14 +174,20 @@ impl Socket {
         }
         let endpoint = self.register(this_hub())?;
         if self.is_transient {
-            lock(&self.more).push(Arc::clone(&endpoint));
+            self.add(Arc::clone(&endpoint));
             return Ok(endpoint);
         }
         // Where another hub has been first, this one is put with the rest.
         if let Err(endpoint) = self.first.set(Arc::clone(&endpoint)) {
-            lock(&self.more).push(endpoint);
+            self.add(endpoint);
         }
         Ok(endpoint)
+    }
+
+    fn add(&self, endpoint: Arc<Endpoint>) {
+        let mut more = lock(&self.more);
+        more.push(endpoint);
+        self.more_count.store(more.len(), Ordering::Relaxed);
     }
 
     /// The registration with the caller's hub, if it has waited before.
@@ -182,6 +196,9 @@ impl Socket {
             Some(first) if first.readiness.is_here() => return Some(Arc::clone(first)),
             None if !self.is_transient => return None,
             _ => {}
+        }
+        if self.more_count.load(Ordering::Relaxed) == 0 {
+            return None;
         }
         lock(&self.more)
             .iter()
