@@ -93,6 +93,12 @@ impl Frame {
             in_burst: Cell::new(false),
         }
     }
+
+    /// Ends the time-outs in force, for a greenlet that goes on with something else.
+    pub(crate) fn end_timeouts(&self) {
+        self.timeouts.borrow_mut().clear();
+        self.raised.set(false);
+    }
 }
 
 /// Stack bounds that the overflow handler may read at any time: written before the greenlet runs.

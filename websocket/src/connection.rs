@@ -390,7 +390,15 @@ impl Connection {
             std::thread::yield_now();
             return Ok(None);
         }
-        let input = &mut *input;
+        self.read_into(&mut input, wanted)
+    }
+
+    /// As [`read`](Connection::read), where the input has been looked at.
+    fn read_into(
+        self: &Arc<Self>,
+        input: &mut Input,
+        wanted: Wanted,
+    ) -> std::result::Result<Option<Event>, Fault> {
         input.prepare(wanted)?;
         (input.short, input.empty) = (false, false);
         if !input.rest.is_empty() {

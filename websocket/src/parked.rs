@@ -1,14 +1,14 @@
 //! [`Parked`]: a connection that is served by callbacks, without a greenlet between messages.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use greenwood_runtime as runtime;
 use greenwood_wsgi::{OnStop, Tenure};
-use parking_lot::Mutex;
-use runtime::Detached;
-use runtime::net::parking::{self, Burst, Place, Then};
+use runtime::net::parking::{self, Burst, Place, Then, Unparked};
+use runtime::{Current, Detached};
 
 use crate::application::WebSocketApplication;
 use crate::clients::Entered;
@@ -16,15 +16,13 @@ use crate::connection::{Connection, Next, Unwaited};
 use crate::proto::CloseCode;
 use crate::session::{Outcome, Session};
 
+/// A connection that is served by callbacks.
 pub(crate) struct Parked {
-    connection: Arc<Connection>,
-    place: Arc<Place>,
-    /// The server's stop has run out of patience.
-    killed: AtomicBool,
+    reach: Arc<Reach>,
     /// The connection's place of the receiver is kept between the calls.
-    holds: AtomicBool,
-    /// Taken out while it is used, so that no lock is held then.
-    service: Mutex<Option<Box<Service>>>,
+    holds: bool,
+    /// None once it is over.
+    service: Option<Service>,
 }
 
 /// What a connection has as long as it is served.
@@ -33,6 +31,16 @@ struct Service {
     entered: Entered,
     tenure: Tenure,
     on_stop: OnStop,
+}
+
+/// What the server reaches of a connection that it serves.
+struct Reach {
+    connection: Arc<Connection>,
+    place: Arc<Place>,
+    /// The server's stop has run out of patience.
+    killed: AtomicBool,
+    /// The greenlet that serves the connection after all.
+    stayed: OnceLock<Current>,
 }
 
 impl Parked {
@@ -46,12 +54,12 @@ impl Parked {
     ) {
         let client = entered.client().clone();
         let connection = client.ws().connection();
-        let mut service = Box::new(Service {
+        let mut service = Service {
             session: Session::new(app, client.clone()),
             entered,
             tenure,
             on_stop,
-        });
+        };
         if let Some(outcome) = service.session.open() {
             return service.end(outcome);
         }
@@ -63,25 +71,22 @@ impl Parked {
             }
         };
         let holds = connection.hold_for_parked();
-        let parked = Arc::new(Parked {
+        let reach = Arc::new(Reach {
             connection: Arc::clone(connection),
-            place,
+            place: Arc::clone(&place),
             killed: AtomicBool::new(false),
-            holds: AtomicBool::new(holds),
-            service: Mutex::new(None),
+            stayed: OnceLock::new(),
         });
-        service.tenure.detach(Arc::clone(&parked) as Arc<_>);
-        *parked.service.lock() = Some(service);
+        service.tenure.detach(Arc::clone(&reach) as Arc<_>);
         let has_rest = connection.has_rest();
-        if let Err(error) = parked.place.park(Arc::clone(&parked) as Arc<_>) {
+        let parked = Box::new(Parked {
+            reach,
+            holds,
+            service: Some(service),
+        });
+        if let Err(Unparked { error, parked }) = place.park(parked) {
             tracing::warn!("a websocket keeps its greenlet: {error}");
-            let service = parked.service.lock().take();
-            if let Some(service) = service {
-                // Gives the place of the receiver back.
-                drop(Unwaited::begin(connection, holds, false));
-                service.stay();
-            }
-            return;
+            return parked.stay();
         }
         // Looked at after the place was taken: who ends the connection later wakes who has it.
         if has_rest || !holds || connection.is_finished() {
@@ -91,20 +96,43 @@ impl Parked {
             connection.call_parked();
         }
     }
+
+    /// Serves the connection on the calling greenlet, to which the server is to turn from now on.
+    fn stay(self) {
+        let Parked {
+            reach,
+            holds,
+            service,
+        } = self;
+        let connection = &reach.connection;
+        connection.leave_place();
+        // Gives the place of the receiver back.
+        drop(Unwaited::begin(connection, holds, false));
+        reach.stay();
+        if let Some(service) = service {
+            service.stay();
+        }
+    }
 }
 
 impl parking::Parked for Parked {
-    fn ready(&self, burst: &Burst) -> Then {
-        let Some(mut service) = self.service.lock().take() else {
+    fn ready(&mut self, burst: &Burst) -> Then {
+        let Parked {
+            reach,
+            holds,
+            service,
+        } = self;
+        let Some(serving) = service else {
             return Then::Wait;
         };
-        let holds = self.holds.swap(false, Ordering::Relaxed);
-        let mut input = Unwaited::begin(&self.connection, holds, burst.is_closed());
+        let mut input = Unwaited::begin(&reach.connection, mem::take(holds), burst.is_closed());
         let then = loop {
             // A kill may come where a pong waits for the peer.
             let outcome = match catch_unwind(AssertUnwindSafe(|| input.next())) {
-                Ok(Next::Message(_)) if self.killed.load(Ordering::Relaxed) => Some(Outcome::Ended),
-                Ok(Next::Message(message)) => service.session.message(message),
+                Ok(Next::Message(_)) if reach.killed.load(Ordering::Relaxed) => {
+                    Some(Outcome::Ended)
+                }
+                Ok(Next::Message(message)) => serving.session.message(message),
                 Ok(Next::Nothing) => break Then::Wait,
                 Ok(Next::Later) => break Then::Again,
                 Ok(Next::End) => Some(Outcome::Ended),
@@ -112,29 +140,49 @@ impl parking::Parked for Parked {
             };
             if let Some(outcome) = outcome {
                 drop(input);
-                service.end(outcome);
+                if let Some(service) = service.take() {
+                    service.end(outcome);
+                }
                 return Then::Wait;
             }
-            if !burst.may_go_on() {
+            if !input.is_used_up() && !burst.may_go_on() {
                 break Then::Again;
             }
         };
-        self.holds.store(input.keep(), Ordering::Relaxed);
-        *self.service.lock() = Some(service);
+        *holds = input.keep();
         then
     }
 }
 
-impl Detached for Parked {
+impl Reach {
+    /// Has the calling greenlet killed by the server from now on.
+    fn stay(&self) {
+        let Some(current) = runtime::getcurrent() else {
+            return;
+        };
+        let current = self.stayed.get_or_init(|| current);
+        // Set before this is looked at: one of the two sees the other.
+        if self.killed.load(Ordering::SeqCst) {
+            // Met again at the next blocking call, by who tells the application.
+            drop(catch_unwind(AssertUnwindSafe(|| current.kill_nowait())));
+        }
+    }
+}
+
+impl Detached for Reach {
     fn kill(&self) {
-        self.killed.store(true, Ordering::Relaxed);
+        self.killed.store(true, Ordering::SeqCst);
         // Who shuts down a socket is heard of by whoever waits for it.
         self.connection.abandon(CloseCode::GOING_AWAY);
         self.place.kill();
+        if let Some(stayed) = self.stayed.get() {
+            stayed.kill_nowait();
+        }
     }
 
     fn is_current(&self) -> bool {
-        self.place.is_current()
+        let stayed = self.stayed.get().map(Current::id);
+        self.place.is_current() || stayed.is_some() && stayed == runtime::current_id()
     }
 }
 

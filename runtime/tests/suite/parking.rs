@@ -27,7 +27,16 @@ struct Echo {
     act: fn(&Echo, &[u8]),
 }
 
-impl Parked for Echo {
+/// What is parked of it: the server has it too.
+struct Called(Arc<Echo>);
+
+impl Parked for Called {
+    fn ready(&mut self, burst: &Burst) -> Then {
+        self.0.ready(burst)
+    }
+}
+
+impl Echo {
     fn ready(&self, burst: &Burst) -> Then {
         assert_eq!(self.running.fetch_add(1, Ordering::SeqCst), 0);
         assert_eq!(Hub::current(), Some(self.place_hub()));
@@ -54,9 +63,7 @@ impl Parked for Echo {
         assert_eq!(self.running.fetch_sub(1, Ordering::SeqCst), 1);
         then
     }
-}
 
-impl Echo {
     fn end(&self) -> Then {
         self.place.leave();
         drop(self.seat.lock().unwrap().take());
@@ -94,7 +101,7 @@ fn serve(act: fn(&Echo, &[u8])) -> StreamServer {
         });
         seat.detach(Arc::clone(&echo) as Arc<_>);
         *echo.seat.lock().unwrap() = Some(seat);
-        place.park(echo).unwrap();
+        place.park(Box::new(Called(echo))).unwrap();
     })
     .unwrap();
     server.start().unwrap();
@@ -195,7 +202,7 @@ fn wake_calls_a_connection_of_which_nothing_is_heard() {
     static PLACE: OnceLock<Arc<Place>> = OnceLock::new();
     struct Counting;
     impl Parked for Counting {
-        fn ready(&self, _: &Burst) -> Then {
+        fn ready(&mut self, _: &Burst) -> Then {
             CALLS.fetch_add(1, Ordering::SeqCst);
             Then::Wait
         }
@@ -204,7 +211,7 @@ fn wake_calls_a_connection_of_which_nothing_is_heard() {
     let peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, _) = listener.accept().unwrap();
     let place = PLACE.get_or_init(|| Arc::new(Place::reserve(&stream).unwrap()));
-    place.park(Arc::new(Counting)).unwrap();
+    place.park(Box::new(Counting)).unwrap();
     for calls in 1..20 {
         let hub = calls % Hub::count();
         let wake = || PLACE.get().unwrap().wake().unwrap();
@@ -218,7 +225,7 @@ fn wake_calls_a_connection_of_which_nothing_is_heard() {
     place.wake().unwrap();
     drop(peer);
     place.leave();
-    assert!(place.park(Arc::new(Counting)).is_err());
+    assert!(place.park(Box::new(Counting)).is_err());
 }
 
 /// Who looks for the end is told of it until it is found, however many calls that takes.
@@ -226,11 +233,11 @@ fn wake_calls_a_connection_of_which_nothing_is_heard() {
 fn the_end_is_told_again_to_who_has_not_come_to_it() {
     struct Slow {
         stream: TcpStream,
-        told: Mutex<Vec<(usize, bool)>>,
-        over: Event,
+        told: Arc<Mutex<Vec<(usize, bool)>>>,
+        over: Arc<Event>,
     }
     impl Parked for Slow {
-        fn ready(&self, burst: &Burst) -> Then {
+        fn ready(&mut self, burst: &Burst) -> Then {
             let read = self.stream.try_read(&mut [0; 1]).unwrap();
             self.told.lock().unwrap().push((read, burst.is_closed()));
             if read == 0 {
@@ -245,16 +252,17 @@ fn the_end_is_told_again_to_who_has_not_come_to_it() {
     let (stream, _) = listener.accept().unwrap();
     peer.write_all(b"abc").unwrap();
     peer.shutdown(std::net::Shutdown::Write).unwrap();
-    let slow = Arc::new(Slow {
+    let (told, over) = (Arc::default(), Arc::new(Event::new()));
+    let slow = Slow {
         stream: stream.clone(),
-        told: Mutex::default(),
-        over: Event::new(),
-    });
+        told: Arc::clone(&told),
+        over: Arc::clone(&over),
+    };
     let place = Place::reserve(&stream).unwrap();
-    place.park(Arc::clone(&slow) as Arc<_>).unwrap();
-    assert!(slow.over.wait_timeout(DEADLINE));
+    place.park(Box::new(slow)).unwrap();
+    assert!(over.wait_timeout(DEADLINE));
     place.leave();
-    let told = slow.told.lock().unwrap().clone();
+    let told = told.lock().unwrap().clone();
     let ends: Vec<bool> = told.iter().map(|(_, closed)| *closed).collect();
     // The end may come with the first bytes or behind them; from then on it is known.
     let known = ends.iter().position(|closed| *closed).unwrap();

@@ -23,24 +23,28 @@ const MAX_STEPS: usize = 32;
 ///
 /// The place of the receiver is kept between the calls: a parked connection counts as one that
 /// waits for the peer. While the application works it is nobody's, as in the blocking style.
-pub(crate) struct Unwaited {
-    connection: Arc<Connection>,
+pub(crate) struct Unwaited<'a> {
+    connection: &'a Arc<Connection>,
     /// The socket is known to be empty.
     drained: bool,
+    /// So is what has been read. What has come since, others may have read: but that is told of by
+    /// another call.
+    used_up: bool,
     /// A short read says nothing: the end is behind it.
     to_the_end: bool,
     /// Has the place of the receiver.
     holds: bool,
 }
 
-impl Unwaited {
+impl<'a> Unwaited<'a> {
     /// Begins a call. `holds`: the place is kept from the last one; `closed`: the end is there to
     /// be read.
-    pub(crate) fn begin(connection: &Arc<Connection>, holds: bool, closed: bool) -> Unwaited {
+    pub(crate) fn begin(connection: &'a Arc<Connection>, holds: bool, closed: bool) -> Self {
         Unwaited {
             to_the_end: closed || !connection.stream.is_drained_by_short_reads(),
-            connection: Arc::clone(connection),
+            connection,
             drained: false,
+            used_up: false,
             holds,
         }
     }
@@ -50,7 +54,14 @@ impl Unwaited {
         std::mem::take(&mut self.holds)
     }
 
+    /// Nothing but a look at the end is left to be done.
+    #[inline]
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.used_up
+    }
+
     /// The next message, if there is one already. The place is given up for it.
+    #[inline]
     pub(crate) fn next(&mut self) -> Next {
         let next = self.look();
         if !matches!(next, Next::Nothing) {
@@ -60,49 +71,43 @@ impl Unwaited {
     }
 
     fn look(&mut self) -> Next {
-        let connection = Arc::clone(&self.connection);
+        let connection = self.connection;
         for _ in 0..MAX_STEPS {
-            let event = {
-                let mut input = lock(&connection.input);
-                if let Err(fault) = input.prepare(MESSAGES) {
-                    Some(Err(fault))
-                } else if let Some(message) = input.next_message() {
-                    connection.note_batch(&input);
-                    Some(Ok(Some(Event::Message(message))))
-                } else if let Some(event) = input.next_of_rest() {
-                    connection.note_batch(&input);
-                    connection.note_end(&event);
-                    Some(event.map_err(Fault::Protocol))
-                } else {
-                    None
+            if self.used_up {
+                // Looked at after the place was taken: who ends the connection wakes who has it.
+                return match self.hold() && connection.is_finished() {
+                    true => Next::End,
+                    false => Next::Nothing,
+                };
+            }
+            let mut input = lock(&connection.input);
+            let event = if input.rest.is_empty() {
+                let was_kept = self.holds;
+                if !self.hold() {
+                    return Next::Nothing;
                 }
-            };
-            let event = match event {
-                Some(event) => event,
-                None => {
-                    if !self.hold() {
-                        return Next::Nothing;
-                    }
-                    // Looked at after the place was taken, as who ends the connection wakes who
-                    // has it.
-                    if connection.is_finished() {
-                        return Next::End;
-                    }
-                    if self.drained {
-                        return Next::Nothing;
-                    }
-                    let read = connection.read(MESSAGES);
-                    let (short, empty) = {
-                        let input = lock(&connection.input);
-                        (input.short, input.empty)
-                    };
-                    if matches!(read, Ok(None)) && empty && connection.stream.is_drained() {
-                        return Next::Nothing;
-                    }
-                    self.drained = short && !self.to_the_end;
-                    read
+                let is_over = input.decoder.is_over();
+                // For the same reason. Where it was kept there is a call that says so.
+                if (is_over || self.to_the_end || !was_kept) && connection.is_finished() {
+                    return Next::End;
                 }
+                if is_over {
+                    // As in `read`.
+                    drop(input);
+                    std::thread::yield_now();
+                    continue;
+                }
+                let read = connection.read_into(&mut input, MESSAGES);
+                if matches!(read, Ok(None)) && input.empty && connection.stream.is_drained() {
+                    return Next::Nothing;
+                }
+                self.drained = input.short && !self.to_the_end;
+                read
+            } else {
+                connection.take_of_rest(&mut input)
             };
+            self.used_up = self.drained && input.rest.is_empty();
+            drop(input);
             match event {
                 Ok(Some(Event::Message(message))) => {
                     connection.active.store(true, Ordering::Relaxed);
@@ -127,12 +132,12 @@ impl Unwaited {
 
     fn let_go(&mut self) {
         if std::mem::take(&mut self.holds) {
-            drop(Receiving(&self.connection));
+            drop(Receiving(self.connection));
         }
     }
 }
 
-impl Drop for Unwaited {
+impl Drop for Unwaited<'_> {
     fn drop(&mut self) {
         self.let_go();
     }
@@ -182,6 +187,22 @@ impl Connection {
             tracing::warn!("a websocket is cut: {error}");
             self.cut(Disconnect::TransportError);
         }
+    }
+
+    /// What comes next of what has been read already.
+    fn take_of_rest(
+        self: &Arc<Self>,
+        input: &mut Input,
+    ) -> std::result::Result<Option<Event>, Fault> {
+        input.prepare(MESSAGES)?;
+        if let Some(message) = input.next_message() {
+            self.note_batch(input);
+            return Ok(Some(Event::Message(message)));
+        }
+        let event = input.next_of_rest().unwrap_or(Ok(None));
+        self.note_batch(input);
+        self.note_end(&event);
+        event.map_err(Fault::Protocol)
     }
 
     fn ended_by(self: &Arc<Self>, fault: Fault) {
