@@ -14,7 +14,7 @@ use greenwood_websocket::{
     Client, Clients, CloseCode, Disconnect, Message, Resource, Route, SlowConsumer,
     WebSocketApplication, WebSocketConfig, WebSocketServer,
 };
-use greenwood_wsgi::Result;
+use greenwood_wsgi::{Application, Environ, Result, StartResponse};
 use io_support::{
     BINARY, CLOSE, DEADLINE, NEVER, PING, PONG, Peer, TEXT, Watchdog, binary, close, descriptors,
     frame, handshake, news, pattern, ping, settle, text, watchdog,
@@ -586,6 +586,45 @@ fn stop_ends_an_on_close_that_begins_by_its_kill_and_blocks() {
     peer.expect(TEXT, "x");
     // The peer does not answer the close frame, so nothing runs when the time to finish is over.
     served.end(peer);
+}
+
+/// As in the blocking style: the close frame was never answered, and the transport is what ended.
+#[test]
+fn on_close_is_told_the_same_of_a_kill_in_both_styles() {
+    for keeps_greenlet in [false, true] {
+        let (sender, told) = news();
+        let sender = Mutex::new(sender);
+        let on_close: Arc<OnClose> =
+            Arc::new(move |reason| sender.lock().unwrap().send(reason.clone()).unwrap());
+        let route = Route::websocket(move |_| App {
+            on_message: Arc::new(|client, message| {
+                echo(client, message)?;
+                runtime::sleep(NEVER);
+                Ok(())
+            }),
+            on_close: Arc::clone(&on_close),
+        });
+        let resource = Resource::new([("/", route)]).unwrap();
+        let served = serve(echo);
+        let server = if keeps_greenlet {
+            let wrapped = move |environ: &mut Environ, start_response: StartResponse<'_>| {
+                resource.call(environ, start_response)
+            };
+            WebSocketServer::new("127.0.0.1:0", wrapped)
+        } else {
+            WebSocketServer::new("127.0.0.1:0", resource)
+        };
+        server.start().unwrap();
+        let mut peers = [served.open_at(&server), served.open_at(&server)];
+        // One is killed in a callback, the other between two.
+        peers[0].write(text("x"));
+        peers[0].expect(TEXT, "x");
+        server.stop(Duration::from_millis(100));
+        for _ in &peers {
+            assert_eq!(told.next(), Disconnect::TransportEnd);
+        }
+        served.end(peers);
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! No memory for a greenlet's stack: a connection, a server or a spawn fails, and the process lives.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use greenwood_runtime::net::parking::{Burst, Parked, Place, Then};
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{Event, Hub, JoinError, Queue, Semaphore, StreamServer, sleep};
 
@@ -79,6 +82,13 @@ fn no_memory(part: &str) {
             eventually("the port is free", || TcpListener::bind(address).is_ok());
             go.set();
         }
+        "parked" => {
+            let go = use_up_coroutines();
+            for hub in 0..Hub::count() {
+                parked_without_memory(hub);
+            }
+            go.set();
+        }
         _ => {
             // The closure of a refused greenlet is dropped in the hub's own loop, where nothing
             // may wait: what is released later must not be handed to who has failed.
@@ -102,6 +112,64 @@ fn no_memory(part: &str) {
     check_life();
 }
 
+/// Parked connections of a hub are called as soon as somebody can lead, and woken without memory.
+/// From a thread that is not the hub's own, a refusal comes when the call is over.
+#[expect(
+    clippy::disallowed_types,
+    reason = "the peer is the foreign side, on a plain thread"
+)]
+fn parked_without_memory(hub: usize) {
+    struct Counting(Arc<AtomicUsize>);
+    impl Parked for Counting {
+        fn ready(&mut self, _: &Burst) -> Then {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Then::Wait
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peers = Vec::new();
+    let stream = loop {
+        peers.push(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (stream, _) = listener.accept().unwrap();
+        if stream.as_raw_fd() as usize % Hub::count() == hub {
+            break stream;
+        }
+    };
+    let calls = Arc::new(AtomicUsize::new(0));
+    let place = Place::reserve(&stream).unwrap();
+    let theirs = Box::new(Counting(Arc::clone(&calls)));
+    // The hub is busy, so that it refuses only after that.
+    let (begun, busy) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(true)),
+    );
+    let (theirs_begun, theirs_busy) = (Arc::clone(&begun), Arc::clone(&busy));
+    let keeping = spawn_on(hub, move || {
+        theirs_begun.store(true, Ordering::SeqCst);
+        while theirs_busy.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+        // And has no coroutine to spare.
+        sleep(Duration::from_millis(50));
+    });
+    eventually("the hub is busy", || begun.load(Ordering::SeqCst));
+    without_memory(|| {
+        let parked = place.park(theirs).is_ok();
+        busy.store(false, Ordering::SeqCst);
+        assert!(parked);
+        keeping.join().unwrap();
+    });
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    peers.last_mut().unwrap().write_all(b"x").unwrap();
+    eventually("somebody leads", || calls.load(Ordering::SeqCst) > 0);
+    let before = calls.load(Ordering::SeqCst);
+    without_memory(|| {
+        place.wake().unwrap();
+        eventually("a wake", || calls.load(Ordering::SeqCst) > before);
+    });
+    place.leave();
+}
+
 #[test]
 fn server_and_hub_outlive_a_lack_of_memory() {
     let _deadline = deadline_of(LIMIT);
@@ -109,7 +177,7 @@ fn server_and_hub_outlive_a_lack_of_memory() {
         return no_memory(&part);
     }
     for hubs in [1, 2, 4] {
-        for part in ["connection", "server", "closure"] {
+        for part in ["connection", "server", "closure", "parked"] {
             let test = "no_memory::server_and_hub_outlive_a_lack_of_memory";
             child_with_hubs(test, part, hubs).passed();
         }

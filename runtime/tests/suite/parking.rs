@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::parking::{Burst, Parked, Place, Then};
 use greenwood_runtime::net::{TcpListener, TcpStream};
-use greenwood_runtime::{Builder, Detached, Event, Hub, Seat, StreamServer, sleep};
+use greenwood_runtime::{Builder, Detached, Event, Hub, Seat, StreamServer, Timeout, sleep};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -176,6 +176,106 @@ fn call_that_blocks_holds_up_no_other() {
         round_trip(stream, b"again");
     }
     drop((waiting, others));
+    wait_until(|| server.connections() == 0);
+    server.stop(DEADLINE);
+}
+
+#[test]
+fn time_limit_that_a_call_leaves_behind_hits_no_other() {
+    static LEAKED: AtomicUsize = AtomicUsize::new(0);
+    let server = serve(|_, bytes| match bytes {
+        b"leak" => {
+            let limit = Timeout::start(Duration::from_millis(20));
+            #[expect(clippy::mem_forget, reason = "it is what the test is about")]
+            std::mem::forget(limit);
+            LEAKED.fetch_add(1, Ordering::SeqCst);
+        }
+        b"sleep" => sleep(Duration::from_millis(100)),
+        _ => {}
+    });
+    let mut leaking: Vec<_> = (0..8).map(|_| connect(&server)).collect();
+    let mut others: Vec<_> = (0..8).map(|_| connect(&server)).collect();
+    // They don't switch, so on each hub it is in the greenlet that leads.
+    for stream in &mut leaking {
+        stream.write_all(b"leak").unwrap();
+    }
+    wait_until(|| LEAKED.load(Ordering::SeqCst) == leaking.len());
+    for stream in &mut others {
+        stream.write_all(b"sleep").unwrap();
+    }
+    for stream in &mut others {
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).unwrap();
+        round_trip(stream, b"x");
+    }
+    drop((leaking, others));
+    wait_until(|| server.connections() == 0);
+    server.stop(DEADLINE);
+}
+
+#[test]
+fn connection_that_is_woken_before_it_is_parked_is_called() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    struct Counting;
+    impl Parked for Counting {
+        fn ready(&mut self, _: &Burst) -> Then {
+            CALLS.fetch_add(1, Ordering::SeqCst);
+            Then::Wait
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    let place = Place::reserve(&stream).unwrap();
+    place.wake().unwrap();
+    // Whoever leads may have looked already, or not.
+    sleep(Duration::from_millis(5));
+    place.park(Box::new(Counting)).unwrap();
+    wait_until(|| CALLS.load(Ordering::SeqCst) > 0);
+    place.leave();
+    drop(peer);
+}
+
+/// What is parked is dropped in the greenlet that calls it, and may block there as a call may.
+#[test]
+fn destructor_that_blocks_holds_up_no_other() {
+    static GO_ON: Event = Event::new();
+    static DROPPED: Event = Event::new();
+    struct Leaving {
+        place: Arc<Place>,
+    }
+    impl Parked for Leaving {
+        fn ready(&mut self, _: &Burst) -> Then {
+            self.place.leave();
+            Then::Wait
+        }
+    }
+    impl Drop for Leaving {
+        fn drop(&mut self) {
+            GO_ON.wait();
+            DROPPED.set();
+        }
+    }
+    let server = serve(|_, _| {});
+    let mut others: Vec<_> = (0..8).map(|_| connect(&server)).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    let place = Arc::new(Place::reserve(&stream).unwrap());
+    let leaving = Leaving {
+        place: Arc::clone(&place),
+    };
+    place.park(Box::new(leaving)).unwrap();
+    drop(peer);
+    for _ in 0..20 {
+        for other in &mut others {
+            round_trip(other, b"x");
+        }
+    }
+    assert!(!DROPPED.is_set());
+    GO_ON.set();
+    assert!(DROPPED.wait_timeout(DEADLINE));
+    drop(others);
     wait_until(|| server.connections() == 0);
     server.stop(DEADLINE);
 }
