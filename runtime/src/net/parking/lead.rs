@@ -121,7 +121,7 @@ impl Lot {
     /// round. Whether the greenlet still leads.
     fn serve_round(&'static self, task: &Arc<Task>, local: &Local) -> bool {
         // Put back together with the next one's turn: one lock for each.
-        let mut called = None;
+        let mut call = None;
         let round = local.ready.borrow().len();
         for _ in 0..round {
             if task.is_killed() {
@@ -130,65 +130,70 @@ impl Lot {
             let Some(ready) = local.ready.borrow_mut().pop_front() else {
                 break;
             };
-            let (call, gone) = self.turn(local, called.take(), Some(ready));
-            if !self.bury(task, gone) {
+            if let Some(gone) = self.turn(local, &mut call, Some(ready))
+                && !self.bury(task, gone)
+            {
                 return false;
             }
-            let Some(mut call) = call else { continue };
-            let (then, leads) = self.call(task, &mut call, true);
-            if leads {
-                called = Some((call, then));
-            } else {
-                self.go_on(task, call, then);
+            let Some(called) = &mut call else { continue };
+            if !self.call(task, called, true) {
+                if let Some(called) = call.take() {
+                    self.go_on(task, called);
+                }
                 if !self.lead_again(task) {
                     return false;
                 }
             }
             if !hub::local().may_run_on() {
-                let (_, gone) = self.turn(local, called.take(), None);
-                if !self.bury(task, gone) {
+                if !self.end_turns(task, local, &mut call) {
                     return false;
                 }
                 switch::pass(true);
             }
         }
-        let (_, gone) = self.turn(local, called, None);
-        self.bury(task, gone)
+        self.end_turns(task, local, &mut call)
+    }
+
+    /// Puts back who has been called. Whether the greenlet still leads.
+    fn end_turns(&'static self, task: &Arc<Task>, local: &Local, call: &mut Option<Call>) -> bool {
+        match self.turn(local, call, None) {
+            Some(gone) => self.bury(task, gone),
+            None => true,
+        }
     }
 
     /// Puts back who has been called, and takes out who is next. If the place of the first has been
-    /// left, it is what comes second, and the other has to wait.
-    fn turn(
-        &self,
-        local: &Local,
-        called: Option<(Call, Then)>,
-        next: Option<Ready>,
-    ) -> (Option<Call>, Option<Call>) {
+    /// left, that is returned, and the other has to wait.
+    #[inline]
+    fn turn(&self, local: &Local, call: &mut Option<Call>, next: Option<Ready>) -> Option<Call> {
+        let called = call.take();
         if called.is_none() && next.is_none() {
-            return (None, None);
+            return None;
         }
         let mut shared = lock(&self.shared);
-        if let Some((call, then)) = called {
-            match shared.end(call, then) {
+        if let Some(called) = called {
+            match shared.end(called) {
                 Ended::Parked => {}
                 Ended::Again(ready) => local.ready.borrow_mut().push_back(ready),
-                Ended::Gone(call) => {
+                Ended::Gone(gone) => {
                     if let Some(next) = next {
                         local.ready.borrow_mut().push_front(next);
                     }
-                    return (None, Some(call));
+                    return Some(gone);
                 }
             }
         }
-        (next.and_then(|ready| shared.begin(ready)), None)
+        if let Some(next) = next {
+            *call = shared.begin(next);
+        }
+        None
     }
 
     /// Drops one whose place has been left, which may block as a call may. Whether the greenlet
     /// still leads.
-    fn bury(&'static self, task: &Arc<Task>, gone: Option<Call>) -> bool {
-        let Some(Call { ready, parked }) = gone else {
-            return true;
-        };
+    #[cold]
+    fn bury(&'static self, task: &Arc<Task>, gone: Call) -> bool {
+        let Call { ready, parked, .. } = gone;
         let (_, leads) = self.run(task, ready.key, true, || drop_caught(parked));
         if leads {
             return true;
@@ -197,20 +202,19 @@ impl Lot {
         self.lead_again(task)
     }
 
-    /// Calls a connection, in the greenlet that leads or in another; also says whether it leads
-    /// still.
-    fn call(&self, task: &Arc<Task>, call: &mut Call, leads: bool) -> (Then, bool) {
+    /// Calls a connection, in the greenlet that leads or in another. Whether it leads still.
+    fn call(&self, task: &Arc<Task>, call: &mut Call, leads: bool) -> bool {
         let burst = Burst::new(call.ready.closed);
-        let parked = &mut call.parked;
-        let (called, leads) = self.run(task, call.ready.key, leads, || parked.ready(&burst));
-        let then = called.unwrap_or_else(|payload| {
+        let Call { ready, parked, .. } = call;
+        let (called, leads) = self.run(task, ready.key, leads, || parked.ready(&burst));
+        call.then = called.unwrap_or_else(|payload| {
             // It has lost what it had in hand.
             tracing::error!("a parked connection has panicked and is forgotten");
             drop_caught(payload);
-            self.leave(call.ready.key);
+            self.leave(ready.key);
             Then::Wait
         });
-        (then, leads)
+        leads
     }
 
     /// Runs what may block, for a connection; also says whether the greenlet leads still.
@@ -241,12 +245,12 @@ impl Lot {
     }
 
     /// Goes on with a connection in a greenlet that has handed over the lead, until it waits.
-    fn go_on(&self, task: &Arc<Task>, mut call: Call, mut then: Then) {
+    fn go_on(&self, task: &Arc<Task>, mut call: Call) {
         let key = call.ready.key;
         loop {
             let next = {
                 let mut shared = lock(&self.shared);
-                match shared.end(call, then) {
+                match shared.end(call) {
                     Ended::Again(ready) => Ok(shared.begin(ready)),
                     Ended::Parked => Ok(None),
                     Ended::Gone(call) => Err(call),
@@ -265,7 +269,7 @@ impl Lot {
                 // A kill is for what is called to notice.
                 switch::park(None);
             }
-            (then, _) = self.call(task, &mut call, false);
+            self.call(task, &mut call, false);
         }
         lock(&self.shared).strays.remove(&key);
     }

@@ -91,6 +91,8 @@ pub(super) struct Ready {
 pub(super) struct Call {
     pub(super) ready: Ready,
     pub(super) parked: Box<dyn Parked>,
+    /// What is to happen after the call.
+    pub(super) then: Then,
 }
 
 /// What becomes of a connection that has been called.
@@ -238,7 +240,11 @@ impl Shared {
     pub(super) fn begin(&mut self, ready: Ready) -> Option<Call> {
         let slot = self.slot(ready.key)?;
         match slot.parked.take() {
-            Some(parked) => Some(Call { ready, parked }),
+            Some(parked) => Some(Call {
+                ready,
+                parked,
+                then: Then::Wait,
+            }),
             None => {
                 slot.again = Some(ready.closed || slot.again == Some(true));
                 None
@@ -248,18 +254,18 @@ impl Shared {
 
     /// Puts a connection that has been called back in its place.
     #[inline]
-    pub(super) fn end(&mut self, call: Call, then: Then) -> Ended {
-        let Call { ready, parked } = call;
-        let Some(slot) = self.slot(ready.key) else {
-            return Ended::Gone(Call { ready, parked });
+    pub(super) fn end(&mut self, call: Call) -> Ended {
+        let Ready { key, closed } = call.ready;
+        let Some(slot) = self.slot(key) else {
+            return Ended::Gone(call);
         };
-        slot.parked = Some(parked);
-        match (slot.again.take(), then) {
+        slot.parked = Some(call.parked);
+        match (slot.again.take(), call.then) {
             (None, Then::Wait) => Ended::Parked,
             // Who has not read all has not come to the end either.
             (again, _) => Ended::Again(Ready {
-                closed: ready.closed || again == Some(true),
-                ..ready
+                closed: closed || again == Some(true),
+                key,
             }),
         }
     }
