@@ -126,31 +126,23 @@ impl parking::Parked for Parked {
             return Then::Wait;
         };
         let mut input = Unwaited::begin(&reach.connection, mem::take(holds), burst.is_closed());
-        let then = loop {
-            // A kill may come where a pong waits for the peer.
-            let outcome = match catch_unwind(AssertUnwindSafe(|| input.next())) {
-                Ok(Next::Message(_)) if reach.killed.load(Ordering::Relaxed) => {
-                    Some(Outcome::Ended)
-                }
-                Ok(Next::Message(message)) => serving.session.message(message),
-                Ok(Next::Nothing) => break Then::Wait,
-                Ok(Next::Later) => break Then::Again,
-                Ok(Next::End) => Some(Outcome::Ended),
-                Err(payload) => Some(Outcome::Unwound(payload)),
-            };
-            if let Some(outcome) = outcome {
-                drop(input);
-                if let Some(service) = service.take() {
-                    service.end(outcome);
-                }
-                return Then::Wait;
+        // A kill may come where a pong waits for the peer, too.
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            serving.serve(&mut input, burst, &reach.killed)
+        }));
+        let outcome = match served {
+            Ok(Ok(then)) => {
+                *holds = input.keep();
+                return then;
             }
-            if !input.is_used_up() && !burst.may_go_on() {
-                break Then::Again;
-            }
+            Ok(Err(outcome)) => outcome,
+            Err(payload) => Outcome::Unwound(payload),
         };
-        *holds = input.keep();
-        then
+        drop(input);
+        if let Some(service) = service.take() {
+            service.end(outcome);
+        }
+        Then::Wait
     }
 }
 
@@ -187,6 +179,32 @@ impl Detached for Reach {
 }
 
 impl Service {
+    /// Calls the application with what there is to receive.
+    ///
+    /// # Errors
+    ///
+    /// How the session has ended. It may also unwind, as the application does.
+    #[inline]
+    fn serve(
+        &mut self,
+        input: &mut Unwaited<'_>,
+        burst: &Burst,
+        killed: &AtomicBool,
+    ) -> Result<Then, Outcome> {
+        loop {
+            match input.next() {
+                Next::Message(_) if killed.load(Ordering::Relaxed) => return Err(Outcome::Ended),
+                Next::Message(message) => self.session.give(message).map_err(Outcome::Failed)?,
+                Next::Nothing => return Ok(Then::Wait),
+                Next::Later => return Ok(Then::Again),
+                Next::End => return Err(Outcome::Ended),
+            }
+            if !input.is_used_up() && !burst.may_go_on() {
+                return Ok(Then::Again);
+            }
+        }
+    }
+
     /// Serves the connection on the calling greenlet.
     fn stay(mut self) {
         let outcome = self.session.receive_all();

@@ -49,11 +49,18 @@ impl Session {
         call(|| app.on_open(client))
     }
 
-    /// Calls `on_message`; an outcome if that is the end.
+    /// Calls `on_message`, and lets it unwind.
+    ///
+    /// # Errors
+    ///
+    /// What it has failed with, unless that is the connection's end, which is noticed in its turn;
+    /// or another one's.
     #[inline]
-    pub(crate) fn message(&mut self, message: Message) -> Option<Outcome> {
-        let Session { app, client } = self;
-        call(|| app.on_message(client, message))
+    pub(crate) fn give(&mut self, message: Message) -> Result<()> {
+        match self.app.on_message(&self.client, message) {
+            Err(error) if !is_about_connection(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for messages, and calls `on_message` for each.
@@ -62,7 +69,7 @@ impl Session {
             // A kill reaches the greenlet here: the application is still to learn of the end.
             let received = catch_unwind(AssertUnwindSafe(|| self.client.ws().receive()));
             let outcome = match received {
-                Ok(Ok(Some(message))) => self.message(message),
+                Ok(Ok(Some(message))) => call(|| self.give(message)),
                 Ok(Err(error @ WebSocketError::Wait(_))) => Some(Outcome::Failed(error.into())),
                 Ok(Ok(None) | Err(_)) => Some(Outcome::Ended),
                 Err(payload) => Some(Outcome::Unwound(payload)),
