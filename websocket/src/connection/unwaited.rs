@@ -82,16 +82,14 @@ impl<'a> Unwaited<'a> {
             }
             let mut input = lock(&connection.input);
             let event = if input.rest.is_empty() {
-                let was_kept = self.holds;
                 if !self.hold() {
                     return Next::Nothing;
                 }
-                let is_over = input.decoder.is_over();
-                // For the same reason. Where it was kept there is a call that says so.
-                if (is_over || self.to_the_end || !was_kept) && connection.is_finished() {
+                // For the same reason.
+                if connection.is_finished() {
                     return Next::End;
                 }
-                if is_over {
+                if input.decoder.is_over() {
                     // As in `read`.
                     drop(input);
                     std::thread::yield_now();
