@@ -54,6 +54,7 @@ mod limits;
 pub mod net;
 mod panics;
 mod queue;
+mod seldom;
 mod semaphore;
 mod server;
 mod switch;

@@ -5,6 +5,7 @@
 //! greenlets (the main thread, any OS thread) wait as threads.
 
 use std::mem::ManuallyDrop;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,7 @@ fn earliest(frame: &Frame) -> Option<(u64, u64)> {
     frame
         .timeouts
         .borrow()
+        .as_slice()
         .iter()
         .copied()
         .min_by_key(|&(_, deadline)| deadline)
@@ -169,18 +171,22 @@ pub(crate) fn deadline(timeout: Option<Duration>) -> Option<u64> {
 pub fn before_switch(hook: &Arc<impl BeforeSwitch + 'static>) -> bool {
     current::with(|task| {
         let Some(task) = task else { return false };
-        let mut slot = task.local().frame.before_switch.borrow_mut();
-        if slot.is_some() {
+        if has_hook(task) {
             return false;
         }
-        *slot = Some(Arc::clone(hook) as Arc<dyn BeforeSwitch>);
+        let hook = Arc::clone(hook) as Arc<dyn BeforeSwitch>;
+        task.local().frame.before_switch.set(Some(hook));
         true
     })
 }
 
 /// Whether something is to be done before the next switch.
 pub(crate) fn has_hook(task: &Task) -> bool {
-    task.local().frame.before_switch.borrow().is_some()
+    let slot = &task.local().frame.before_switch;
+    let hook = slot.take();
+    let has = hook.is_some();
+    slot.set(hook);
+    has
 }
 
 /// Runs what is to be done before the switch.
@@ -189,7 +195,7 @@ pub(crate) fn has_hook(task: &Task) -> bool {
 ///
 /// What it has panicked with: the caller is in the middle of something and has to tidy up first.
 pub(crate) fn run_hook(task: &Task) -> std::thread::Result<()> {
-    let hook = task.local().frame.before_switch.borrow_mut().take();
+    let hook = task.local().frame.before_switch.take();
     match hook {
         Some(hook) => catch_unwind(AssertUnwindSafe(|| hook.before_switch())),
         None => Ok(()),
@@ -286,7 +292,7 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
         return Parked::Interrupted(Interrupt::Kill);
     }
     if let Some(until) = until {
-        local.deadline.set(Some(until));
+        local.deadline.set(NonZero::new(until));
         hub::local().timers().ensure(task, until, || {
             current::get().expect("the greenlet that switches is the current one")
         });

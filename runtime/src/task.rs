@@ -2,11 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::hub;
+use crate::seldom::Seldom;
 use crate::sys::coroutine::Parker;
 use crate::sys::home::Home;
 use crate::sys::now_ns;
@@ -30,7 +32,8 @@ pub(crate) struct Task {
     name: OnceLock<Box<str>>,
     state: AtomicU8,
     killed: AtomicBool,
-    ends: Mutex<Vec<End>>,
+    /// Who is to be told of the end.
+    ends: Mutex<Seldom<End>>,
     stack: StackCell,
     local: Home<TaskLocal>,
 }
@@ -58,7 +61,7 @@ pub(crate) struct TaskLocal {
     /// The descriptor that it waits for, while it does.
     pub(crate) io: RefCell<Option<Arc<crate::net::socket::Endpoint>>>,
     /// When the present wait ends.
-    pub(crate) deadline: Cell<Option<u64>>,
+    pub(crate) deadline: Cell<Option<NonZero<u64>>>,
     /// Its entry among the hub's timers, which may be earlier than the present deadline, never
     /// later.
     pub(crate) timer: Cell<Option<TimerKey>>,
@@ -71,9 +74,9 @@ pub(crate) struct TaskLocal {
 #[derive(Default)]
 pub(crate) struct Frame {
     /// The time-outs in force, outermost first: (identity, deadline).
-    pub(crate) timeouts: RefCell<Vec<(u64, u64)>>,
+    pub(crate) timeouts: RefCell<Seldom<(u64, u64)>>,
     /// To be called before the next switch.
-    pub(crate) before_switch: RefCell<Option<Arc<dyn crate::switch::BeforeSwitch>>>,
+    pub(crate) before_switch: Cell<Option<Arc<dyn crate::switch::BeforeSwitch>>>,
     /// What `before_switch` has panicked with, until it is raised.
     pub(crate) panic: Cell<Option<Box<dyn std::any::Any + Send>>>,
     /// An interrupt has been raised before without a wait.
@@ -86,8 +89,8 @@ pub(crate) struct Frame {
 impl Frame {
     pub(crate) const fn new() -> Frame {
         Frame {
-            timeouts: RefCell::new(Vec::new()),
-            before_switch: RefCell::new(None),
+            timeouts: RefCell::new(Seldom::new()),
+            before_switch: Cell::new(None),
             panic: Cell::new(None),
             raised: Cell::new(false),
             in_burst: Cell::new(false),
@@ -117,7 +120,7 @@ impl Task {
             name: name.map_or_else(OnceLock::new, OnceLock::from),
             state: AtomicU8::new(WAITING_TO_START),
             killed: AtomicBool::new(false),
-            ends: Mutex::new(Vec::new()),
+            ends: Mutex::default(),
             stack: StackCell::default(),
             local: Home::new(hub, TaskLocal::default()),
         })
@@ -178,7 +181,7 @@ impl Task {
     pub(crate) fn end(&self) {
         let local = self.local();
         local.parker.borrow_mut().take();
-        let hook = local.frame.before_switch.borrow_mut().take();
+        let hook = local.frame.before_switch.take();
         crate::panics::drop_caught(hook);
         if let Some(key) = local.timer.take() {
             hub::local().timers().cancel(key);
@@ -186,7 +189,7 @@ impl Task {
         let ends = {
             let mut ends = lock(&self.ends);
             self.state.store(ENDED, Ordering::Release);
-            std::mem::take(&mut *ends)
+            ends.take()
         };
         for end in ends {
             match end {
@@ -213,6 +216,7 @@ impl Task {
         if self.has_ended() {
             return false;
         }
+        let ends = ends.as_mut();
         // Those who gave up are dropped here, so that many short waits on a long greenlet take no
         // room.
         if ends.len() == ends.capacity() {

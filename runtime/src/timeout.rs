@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Elapsed;
+use crate::seldom::Seldom;
 use crate::switch::{self, TimeoutExpired};
 use crate::sys::current;
 use crate::task::Task;
@@ -62,7 +63,7 @@ impl Timeout {
             not_send: std::marker::PhantomData,
         };
         if let (Some(id), Some(deadline)) = (timeout.id, deadline) {
-            timeout.with_limits(|limits| limits.push((id, deadline)));
+            timeout.with_limits(|limits| limits.as_mut().push((id, deadline)));
         }
         timeout
     }
@@ -90,9 +91,9 @@ impl Timeout {
         if let Some(id) = self.id {
             self.with_limits(|limits| {
                 limits.retain(|&(other, _)| other != id);
-                if limits.is_empty() && self.owner.is_none() {
+                if limits.as_slice().is_empty() && self.owner.is_none() {
                     // Nobody cleans up behind a thread.
-                    *limits = Vec::new();
+                    limits.take();
                 }
             });
         }
@@ -100,12 +101,13 @@ impl Timeout {
 
     /// Whether the limit is in force.
     pub fn pending(&self) -> bool {
-        self.id
-            .is_some_and(|id| self.with_limits(|limits| limits.iter().any(|limit| limit.0 == id)))
+        self.id.is_some_and(|id| {
+            self.with_limits(|limits| limits.as_slice().iter().any(|limit| limit.0 == id))
+        })
     }
 
     /// Calls `f` with all time-outs in force where this one belongs: (identity, deadline).
-    fn with_limits<R>(&self, f: impl FnOnce(&mut Vec<(u64, u64)>) -> R) -> R {
+    fn with_limits<R>(&self, f: impl FnOnce(&mut Seldom<(u64, u64)>) -> R) -> R {
         match &self.owner {
             Some(task) => f(&mut task.local().frame.timeouts.borrow_mut()),
             None => switch::with_thread_frame(|frame| f(&mut frame.timeouts.borrow_mut())),

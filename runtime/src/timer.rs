@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::sys::{fd, now_ns};
 use crate::task::Task;
 
 /// When, and a number that tells entries of the same moment apart.
-pub(crate) type TimerKey = (u64, u64);
+pub(crate) type TimerKey = (u64, NonZero<u64>);
 
 pub(crate) enum Entry {
     /// The deadline of a wait.
@@ -27,7 +28,7 @@ pub(crate) struct Timers {
     fd: OwnedFd,
     /// What the timerfd is set to; `u64::MAX` when it has fired or was never set.
     armed: Cell<u64>,
-    next: Cell<u64>,
+    next: Cell<NonZero<u64>>,
     entries: RefCell<BTreeMap<TimerKey, Entry>>,
 }
 
@@ -36,7 +37,7 @@ impl Timers {
         Timers {
             fd,
             armed: Cell::new(u64::MAX),
-            next: Cell::new(0),
+            next: Cell::new(NonZero::<u64>::MIN),
             entries: RefCell::new(BTreeMap::new()),
         }
     }
@@ -59,7 +60,7 @@ impl Timers {
 
     pub(crate) fn insert(&self, at: u64, entry: Entry) -> TimerKey {
         let key = (at, self.next.get());
-        self.next.set(key.1 + 1);
+        self.next.set(key.1.saturating_add(1));
         self.entries.borrow_mut().insert(key, entry);
         if at < self.armed.get() {
             self.armed.set(at);
@@ -106,12 +107,12 @@ impl Timers {
         let local = task.local();
         local.timer.set(None);
         match local.deadline.get() {
-            Some(deadline) if deadline <= now => {
+            Some(deadline) if deadline.get() <= now => {
                 local.expired.set(true);
                 task.wake_here();
             }
             // The wait that the entry was made for is over; a later one is under way.
-            Some(deadline) => self.ensure(task, deadline, || Arc::clone(task)),
+            Some(deadline) => self.ensure(task, deadline.get(), || Arc::clone(task)),
             None => {}
         }
     }
