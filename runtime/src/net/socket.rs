@@ -9,11 +9,12 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::hub;
+use crate::seldom::Seldom;
 use crate::switch::{self, Parked};
 use crate::sys::coroutine::Registration;
 use crate::sys::home::{Home, NO_HUB, this_hub};
@@ -31,10 +32,10 @@ pub(crate) enum Direction {
 pub(crate) struct Socket {
     // Registrations go first: a descriptor is taken out of its epoll set before it is closed.
     first: OnceLock<Arc<Endpoint>>,
-    more: Mutex<Vec<Arc<Endpoint>>>,
+    more: Mutex<Seldom<Arc<Endpoint>>>,
     /// How many `more` has, for who would lock it to find nothing. Whose own hub's registration is
     /// there put it there on the same thread, so it sees a number that counts it.
-    more_count: AtomicUsize,
+    more_count: AtomicU32,
     fd: OwnedFd,
     /// All registrations are among `more`, from where they can be dropped again.
     is_transient: bool,
@@ -55,9 +56,10 @@ struct Readiness {
     closed: Cell<bool>,
     /// What the greenlet waits for that waits for the registration's events, on behalf of both.
     leader: Cell<Option<Direction>>,
-    /// Who waits beside the leader.
-    reader: RefCell<Option<Arc<Task>>>,
-    writer: RefCell<Option<Arc<Task>>>,
+    /// Who waits beside the leader, and for what: the other direction. One at most, as each has
+    /// one that waits for it, and who comes when nobody leads does so.
+    follower: RefCell<Option<Arc<Task>>>,
+    followed_for: Cell<Option<Direction>>,
 }
 
 const READABLE: usize =
@@ -80,13 +82,6 @@ impl Readiness {
         }
     }
 
-    fn slot(&self, direction: Direction) -> &RefCell<Option<Arc<Task>>> {
-        match direction {
-            Direction::Read => &self.reader,
-            Direction::Write => &self.writer,
-        }
-    }
-
     fn apply(&self, events: usize) {
         if events & READABLE != 0 {
             self.readable.set(true);
@@ -99,16 +94,8 @@ impl Readiness {
         }
     }
 
-    /// Where the one waits who waits for the other direction than the leader.
-    fn follower(&self, leader: Direction) -> &RefCell<Option<Arc<Task>>> {
-        match leader {
-            Direction::Read => &self.writer,
-            Direction::Write => &self.reader,
-        }
-    }
-
     fn is_awaited(&self, direction: Direction) -> bool {
-        self.leader.get() == Some(direction) || self.slot(direction).borrow().is_some()
+        [self.leader.get(), self.followed_for.get()].contains(&Some(direction))
     }
 }
 
@@ -118,7 +105,7 @@ impl Socket {
         Socket {
             first: OnceLock::new(),
             more: Mutex::default(),
-            more_count: AtomicUsize::new(0),
+            more_count: AtomicU32::new(0),
             fd,
             is_transient: false,
         }
@@ -139,9 +126,11 @@ impl Socket {
             // Who is about to wait has got its own handle under the lock.
             let mut more = lock(&self.more);
             let unused: Vec<_> = more
+                .as_mut()
                 .extract_if(.., |endpoint| Arc::strong_count(endpoint) == 1)
                 .collect();
-            self.more_count.store(more.len(), Ordering::Relaxed);
+            let left = more.as_slice().len();
+            self.more_count.store(left as u32, Ordering::Relaxed);
             drop(more);
             drop(unused);
         }
@@ -186,8 +175,9 @@ impl Socket {
 
     fn add(&self, endpoint: Arc<Endpoint>) {
         let mut more = lock(&self.more);
+        let more = more.as_mut();
         more.push(endpoint);
-        self.more_count.store(more.len(), Ordering::Relaxed);
+        self.more_count.store(more.len() as u32, Ordering::Relaxed);
     }
 
     /// The registration with the caller's hub, if it has waited before.
@@ -201,6 +191,7 @@ impl Socket {
             return None;
         }
         lock(&self.more)
+            .as_slice()
             .iter()
             .find(|endpoint| endpoint.readiness.is_here())
             .map(Arc::clone)
@@ -226,8 +217,8 @@ impl Socket {
                     writable: Cell::new(false),
                     closed: Cell::new(false),
                     leader: Cell::new(None),
-                    reader: RefCell::new(None),
-                    writer: RefCell::new(None),
+                    follower: RefCell::new(None),
+                    followed_for: Cell::new(None),
                 },
             ),
             _duplicate: duplicate,
@@ -392,7 +383,7 @@ fn lead(endpoint: &Arc<Endpoint>, task: &Task, direction: Direction, until: Opti
         hub::local().polled();
     }
     // Its event may have come, or it is to lead from now on.
-    if let Some(follower) = &*readiness.follower(direction).borrow() {
+    if let Some(follower) = &*readiness.follower.borrow() {
         follower.wake_here();
     }
     parked
@@ -400,10 +391,11 @@ fn lead(endpoint: &Arc<Endpoint>, task: &Task, direction: Direction, until: Opti
 
 /// Waits beside the leader, who waits for the other direction.
 fn follow(readiness: &Readiness, direction: Direction, until: Option<u64>) -> Parked {
-    let slot = readiness.slot(direction);
-    *slot.borrow_mut() = current::get();
+    readiness.follower.replace(current::get());
+    readiness.followed_for.set(Some(direction));
     let parked = switch::park(until);
-    slot.borrow_mut().take();
+    readiness.followed_for.set(None);
+    readiness.follower.take();
     parked
 }
 
