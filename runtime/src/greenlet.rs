@@ -1,5 +1,6 @@
 //! Greenlets: spawning, joining and killing them.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -190,9 +191,21 @@ impl Builder {
         limits::reserve()?;
         let task = Task::new(self.name, local.id());
         let outcome = Arc::new(Outcome::new());
-        let run = Box::new(body(f, Arc::clone(&task), Arc::clone(&outcome)));
-        local.start(Arc::clone(&task), Job { run, stack_size });
+        let body = Box::new(body(f, Arc::clone(&outcome)));
+        local.start(Arc::clone(&task), Job { body, stack_size });
         Ok(Greenlet { task, outcome })
+    }
+
+    /// Starts one whose result nobody asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Builder::spawn).
+    pub(crate) fn spawn_detached<F>(self, f: F) -> Result<(), SpawnError>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.launch_with(body(f, ()), None).map(drop)
     }
 
     fn launch<F, T>(self, f: F, at: Option<u64>) -> Result<Greenlet<T>, SpawnError>
@@ -200,6 +213,16 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let outcome = Arc::new(Outcome::new());
+        let task = self.launch_with(body(f, Arc::clone(&outcome)), at)?;
+        Ok(Greenlet { task, outcome })
+    }
+
+    fn launch_with(
+        self,
+        body: impl FnOnce(Go, &Task) + Send + 'static,
+        at: Option<u64>,
+    ) -> Result<Arc<Task>, SpawnError> {
         let runtime = hub::try_runtime()?;
         let hub = match self.hub {
             Some(hub) if hub < runtime.hubs() => hub as u32,
@@ -214,10 +237,9 @@ impl Builder {
         let stack_size = self.checked_stack_size()?;
         limits::reserve()?;
         let task = Task::new(self.name, hub);
-        let outcome = Arc::new(Outcome::new());
-        let run = Box::new(body(f, Arc::clone(&task), Arc::clone(&outcome)));
-        hub::spawn(Arc::clone(&task), SendJob { run, stack_size }, at);
-        Ok(Greenlet { task, outcome })
+        let body = Box::new(body);
+        hub::spawn(Arc::clone(&task), SendJob { body, stack_size }, at);
+        Ok(task)
     }
 
     fn checked_stack_size(&self) -> Result<Option<usize>, SpawnError> {
@@ -246,25 +268,37 @@ impl<T> Outcome<T> {
     }
 }
 
+/// Where a greenlet's result goes.
+trait Deliver<T> {
+    fn deliver(self, result: Result<T, JoinError>);
+}
+
+impl<T> Deliver<T> for Arc<Outcome<T>> {
+    fn deliver(self, result: Result<T, JoinError>) {
+        *lock(&self.0) = Some(result);
+        // Nobody may be left to take the result, which then ends here: inside the greenlet, and
+        // caught.
+        drop_caught(self);
+    }
+}
+
+/// Nobody asks for it.
+impl Deliver<()> for () {
+    fn deliver(self, result: Result<(), JoinError>) {
+        drop_caught(result);
+    }
+}
+
 /// What the coroutine runs: `f`, caught, with its result put where the handle finds it.
-fn body<F, T>(f: F, task: Arc<Task>, outcome: Arc<Outcome<T>>) -> impl FnOnce(Go)
+fn body<F, T>(f: F, outcome: impl Deliver<T>) -> impl FnOnce(Go, &Task)
 where
     F: FnOnce() -> T,
 {
-    move |go| {
+    move |go, task| {
         let result = match go {
             Go::Run => match catch_unwind(AssertUnwindSafe(f)) {
                 Ok(value) => Ok(value),
-                Err(payload) if payload.is::<GreenletExit>() => Err(JoinError::Killed {
-                    name: task.name().into(),
-                }),
-                Err(payload) if payload.is::<TimeoutExpired>() => Err(JoinError::TimedOut {
-                    name: task.name().into(),
-                }),
-                Err(payload) => Err(JoinError::Panicked {
-                    name: task.name().into(),
-                    payload: Payload::new(payload),
-                }),
+                Err(payload) => Err(unwound(payload, task)),
             },
             Go::Killed => {
                 drop_caught(f);
@@ -280,10 +314,19 @@ where
                 })
             }
         };
-        *lock(&outcome.0) = Some(result);
-        // Nobody may be left to take the result, which then ends here: inside the greenlet, and
-        // caught.
-        drop_caught(outcome);
+        outcome.deliver(result);
+    }
+}
+
+fn unwound(payload: Box<dyn Any + Send>, task: &Task) -> JoinError {
+    let name = task.name().into();
+    if payload.is::<GreenletExit>() {
+        JoinError::Killed { name }
+    } else if payload.is::<TimeoutExpired>() {
+        JoinError::TimedOut { name }
+    } else {
+        let payload = Payload::new(payload);
+        JoinError::Panicked { name, payload }
     }
 }
 

@@ -5,9 +5,9 @@
 //! whose number is congruent to the hub, which is what makes `may` run it on the hub's thread.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
@@ -48,22 +48,37 @@ pub(crate) enum Go {
 
 /// The body of a greenlet: runs the closure, or only records why not. Catches what the closure
 /// panics with.
+pub(crate) trait Body {
+    fn run(self: Box<Self>, go: Go, task: &Task);
+}
+
+impl<F: FnOnce(Go, &Task)> Body for F {
+    fn run(self: Box<Self>, go: Go, task: &Task) {
+        // A boxed closure that is called where it is would keep its memory until it returns.
+        fn take_out<F>(body: Box<F>) -> F {
+            *body
+        }
+        take_out(self)(go, task);
+    }
+}
+
+/// A greenlet's body, and where it is to run.
 pub(crate) struct Job {
-    pub(crate) run: Box<dyn FnOnce(Go)>,
+    pub(crate) body: Box<dyn Body>,
     /// A stack size of its own, in bytes.
     pub(crate) stack_size: Option<usize>,
 }
 
 /// A job that may cross to another hub.
 pub(crate) struct SendJob {
-    pub(crate) run: Box<dyn FnOnce(Go) + Send>,
+    pub(crate) body: Box<dyn Body + Send>,
     pub(crate) stack_size: Option<usize>,
 }
 
 impl From<SendJob> for Job {
     fn from(job: SendJob) -> Job {
         Job {
-            run: job.run,
+            body: job.body,
             stack_size: job.stack_size,
         }
     }
@@ -110,7 +125,9 @@ pub(crate) struct HubLocal {
     timers: Timers,
     /// In no epoll set (see [`Parker::new`]).
     idle_fd: OwnedFd,
-    idle: RefCell<Vec<Rc<Slot>>>,
+    /// Coroutines that wait for a greenlet to run, by their parkers.
+    idle: RefCell<Vec<Arc<Parker>>>,
+    starting: RefCell<VecDeque<Starting>>,
     runs: Cell<u32>,
     /// One of the hub's own two greenlets is at work.
     in_loop: Cell<bool>,
@@ -120,10 +137,11 @@ pub(crate) struct HubLocal {
     after_poll: RefCell<Vec<Arc<Task>>>,
 }
 
-/// One coroutine, which runs one greenlet after another.
-struct Slot {
-    parker: Arc<Parker>,
-    job: Cell<Option<(Arc<Task>, Job)>>,
+/// A greenlet that begins when its coroutine's turn comes.
+struct Starting {
+    coroutine: Arc<Parker>,
+    task: Arc<Task>,
+    body: Box<dyn Body>,
 }
 
 thread_local! {
@@ -257,6 +275,7 @@ fn launch(
             timers: Timers::new(timer_fd),
             idle_fd,
             idle: RefCell::default(),
+            starting: RefCell::default(),
             runs: Cell::new(0),
             in_loop: Cell::new(false),
             first_look: Cell::new(0),
@@ -481,14 +500,14 @@ impl HubLocal {
         } else {
             None
         };
-        let slot = match idle {
-            Some(slot) => slot,
-            None => match self.open_slot(stack_size, pooled) {
-                Ok(slot) => slot,
+        let coroutine = match idle {
+            Some(coroutine) => coroutine,
+            None => match self.open_coroutine(stack_size, pooled) {
+                Ok(coroutine) => coroutine,
                 Err(error) => {
                     // No coroutine, so the closure is dropped here, and must not be able to block.
                     let _aside = current::aside();
-                    (job.run)(Go::Refused(error));
+                    job.body.run(Go::Refused(error), &task);
                     limits::release();
                     task.end();
                     return;
@@ -496,33 +515,36 @@ impl HubLocal {
             },
         };
         if self.may_run_on() {
-            slot.job.set(Some((task, job)));
-            slot.parker.unpark();
+            coroutine.unpark();
         } else {
             // Greenlets that spawn greenlets for ever must not stop all I/O either.
-            *task.local().parker.borrow_mut() = Some(Arc::clone(&slot.parker));
+            *task.local().parker.borrow_mut() = Some(Arc::clone(&coroutine));
             self.wake_after_poll(&task);
-            slot.job.set(Some((task, job)));
         }
+        self.starting.borrow_mut().push_back(Starting {
+            coroutine,
+            task,
+            body: job.body,
+        });
     }
 
-    fn open_slot(&'static self, stack_size: usize, pooled: bool) -> Result<Rc<Slot>, SpawnError> {
+    fn open_coroutine(
+        &'static self,
+        stack_size: usize,
+        pooled: bool,
+    ) -> Result<Arc<Parker>, SpawnError> {
         limits::check_stack()?;
         let parker = Arc::new(Parker::new(self.id, self.idle_fd.as_raw_fd()));
-        let slot = Rc::new(Slot {
-            parker,
-            job: Cell::new(None),
-        });
         let body = {
-            let slot = Rc::clone(&slot);
-            move || self.run_slot(&slot, stack_size, pooled)
+            let parker = Arc::clone(&parker);
+            move || self.run_coroutine(&parker, stack_size, pooled)
         };
         // The coroutine runs here up to its first park, in place of the greenlet that spawns it.
         let _aside = current::aside();
         // generator panics when the system has no memory or no mappings left.
         let spawned = panics::quietly(|| coroutine::spawn_here(words(stack_size), body));
         let source = match spawned {
-            Ok(Ok(())) => return Ok(slot),
+            Ok(Ok(())) => return Ok(parker),
             Ok(Err(source)) => Some(source),
             Err(_) => None,
         };
@@ -534,30 +556,49 @@ impl HubLocal {
     }
 
     /// The life of a coroutine.
-    fn run_slot(&self, slot: &Rc<Slot>, stack_size: usize, pooled: bool) {
+    fn run_coroutine(&self, parker: &Arc<Parker>, stack_size: usize, pooled: bool) {
         let stack = StackBounds::of_this_coroutine(stack_size);
         let _counted = limits::Stack::new();
         loop {
-            slot.parker.park();
-            if let Some((task, job)) = slot.job.take() {
-                self.run_greenlet(&task, job, slot, stack);
+            parker.park();
+            if let Some((task, body)) = self.next_of(parker) {
+                self.run_greenlet(&task, body, parker, stack);
                 if !pooled || self.idle.borrow().len() >= IDLE_COROUTINES {
                     break;
                 }
-                self.idle.borrow_mut().push(Rc::clone(slot));
+                self.idle.borrow_mut().push(Arc::clone(parker));
             }
         }
         stack.restore_sentinel();
     }
 
-    fn run_greenlet(&self, task: &Arc<Task>, job: Job, slot: &Slot, stack: StackBounds) {
-        task.start(stack, Arc::clone(&slot.parker));
+    /// The greenlet that the coroutine is to run.
+    fn next_of(&self, coroutine: &Arc<Parker>) -> Option<(Arc<Task>, Box<dyn Body>)> {
+        let mut starting = self.starting.borrow_mut();
+        // Nearly always the first: they have their turns in the order in which they came.
+        let at = (starting.iter()).position(|it| Arc::ptr_eq(&it.coroutine, coroutine))?;
+        let Starting { task, body, .. } = starting.remove(at)?;
+        // A burst must not keep its room for ever.
+        if starting.is_empty() && starting.capacity() > 4096 {
+            *starting = VecDeque::new();
+        }
+        Some((task, body))
+    }
+
+    fn run_greenlet(
+        &self,
+        task: &Arc<Task>,
+        body: Box<dyn Body>,
+        parker: &Arc<Parker>,
+        stack: StackBounds,
+    ) {
+        task.start(stack, Arc::clone(parker));
         current::start(task);
-        (job.run)(if task.is_killed() {
-            Go::Killed
-        } else {
-            Go::Run
-        });
+        let go = match task.is_killed() {
+            true => Go::Killed,
+            false => Go::Run,
+        };
+        body.run(go, task);
         // A hook may leave another one, up to a point. What a user owns is dropped while this is a
         // greenlet, where it may block.
         for _ in 0..MAX_LAST_HOOKS {

@@ -567,7 +567,7 @@ impl Acceptor {
                 (inner.handle)(stream, peer, seat);
             }
         };
-        Builder::new().hub(hub).spawn(run).map(drop)
+        Builder::new().hub(hub).spawn_detached(run)
     }
 
     fn pause(&mut self, error: &dyn fmt::Display) {

@@ -14,16 +14,16 @@ use may::io::{AsIoData, CoIo, IoData, WaitIo, WaitIoWaker};
 use super::home::Home;
 
 /// Parks and wakes one coroutine. Belongs to its hub: both are done on the hub's thread.
-pub(crate) struct Parker {
-    data: Home<ParkData>,
-    waker: Home<WaitIoWaker>,
+pub(crate) struct Parker(Home<Wait>);
+
+struct Wait {
+    data: IoData,
+    waker: WaitIoWaker,
 }
 
-struct ParkData(IoData);
-
-impl AsIoData for ParkData {
+impl AsIoData for Wait {
     fn as_io_data(&self) -> &IoData {
-        &self.0
+        &self.data
     }
 }
 
@@ -31,30 +31,39 @@ impl Parker {
     /// A parker of `hub`. `idle_fd` is a descriptor of the hub that is in no epoll set: `may`
     /// takes the descriptor out of the set when the parker is dropped.
     pub(crate) fn new(hub: u32, idle_fd: RawFd) -> Parker {
-        let data = ParkData(IoData::new(&idle_fd));
-        let waker = data.waker();
-        Parker {
-            data: Home::new(hub, data),
-            waker: Home::new(hub, waker),
+        struct Data(IoData);
+        impl AsIoData for Data {
+            fn as_io_data(&self) -> &IoData {
+                &self.0
+            }
         }
+        let data = Data(IoData::new(&idle_fd));
+        let waker = data.waker();
+        Parker(Home::new(
+            hub,
+            Wait {
+                data: data.0,
+                waker,
+            },
+        ))
     }
 
     /// Switches away until [`unpark`](Parker::unpark); at once if that has come already.
     #[inline]
     pub(crate) fn park(&self) {
-        self.data.get().wait_io();
+        self.0.get().wait_io();
     }
 
     #[inline]
     pub(crate) fn unpark(&self) {
-        self.waker.get().wakeup();
+        self.0.get().waker.wakeup();
     }
 }
 
 impl fmt::Debug for Parker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parker")
-            .field("hub", &self.data.hub())
+            .field("hub", &self.0.hub())
             .finish_non_exhaustive()
     }
 }
