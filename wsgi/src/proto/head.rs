@@ -1,8 +1,8 @@
 //! The head of a request: request line and headers.
 
-use std::{fmt, str};
+use std::{fmt, iter, str};
 
-use super::{connection::ConnectionOptions, framing::Framing};
+use super::{chars, connection::ConnectionOptions, framing::Framing};
 
 /// The version of a request. Others are refused with 505.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,10 +16,12 @@ pub enum Version {
 /// A request's head, checked and in one buffer of its own.
 ///
 /// [`HeadParser`](super::HeadParser) makes it. It owns the head's bytes, in exactly one allocation,
-/// and where the parts lie in them, in another.
+/// and where the headers' lines begin in them, in another.
 pub struct RequestHead {
+    /// With the empty line behind the headers. All lines end in CRLF.
     pub(super) bytes: Box<[u8]>,
-    pub(super) fields: Box<[Field]>,
+    // No more than that: the head of an upgraded request lives as long as the connection.
+    pub(super) lines: Box<[u32]>,
     pub(super) method: Span,
     pub(super) target: Span,
     pub(super) path: Span,
@@ -39,19 +41,12 @@ pub(super) struct Span {
     pub(super) length: u32,
 }
 
-/// One header line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
-    pub(super) name: Span,
-    pub(super) value: Span,
-}
-
 /// The headers of a request in the order they came: name as sent, and value without the white
 /// space around it.
 #[derive(Clone, Debug)]
 pub struct Headers<'a> {
     bytes: &'a [u8],
-    fields: std::slice::Iter<'a, Field>,
+    lines: &'a [u32],
 }
 
 impl RequestHead {
@@ -118,15 +113,18 @@ impl RequestHead {
     pub fn headers(&self) -> Headers<'_> {
         Headers {
             bytes: &self.bytes,
-            fields: self.fields.iter(),
+            lines: &self.lines,
         }
     }
 
     /// The value of the first header of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        let is_meant = |line: &&[u8]| {
+            line.get(name.len()) == Some(&b':')
+                && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+        };
+        let line = self.headers().lines().find(is_meant)?;
+        Some(chars::trim(&line[name.len() + 1..]))
     }
 
     /// The request line as sent, without its CRLF.
@@ -151,7 +149,7 @@ impl fmt::Debug for RequestHead {
             .field("target", &self.target())
             .field("version", &self.version)
             .field("framing", &self.framing)
-            .field("headers", &self.fields.len())
+            .field("headers", &self.lines.len())
             .finish_non_exhaustive()
     }
 }
@@ -160,16 +158,35 @@ impl<'a> Iterator for Headers<'a> {
     type Item = (&'a str, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let field = self.fields.next()?;
-        Some((ascii(field.name.of(self.bytes)), field.value.of(self.bytes)))
+        let line = self.next_line()?;
+        // httparse takes no other: the name ends at the first colon, and has no space behind it.
+        let colon = line.iter().position(|&b| b == b':')?;
+        Some((ascii(&line[..colon]), chars::trim(&line[colon + 1..])))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.fields.size_hint()
+        (self.lines.len(), Some(self.lines.len()))
     }
 }
 
 impl ExactSizeIterator for Headers<'_> {}
+
+impl<'a> Headers<'a> {
+    /// The next header as sent, without its CRLF.
+    fn next_line(&mut self) -> Option<&'a [u8]> {
+        let (&start, rest) = self.lines.split_first()?;
+        self.lines = rest;
+        // The empty line is two bytes.
+        let end = rest
+            .first()
+            .map_or(self.bytes.len() - 2, |&next| next as usize);
+        Some(&self.bytes[start as usize..end - 2])
+    }
+
+    fn lines(mut self) -> impl Iterator<Item = &'a [u8]> {
+        iter::from_fn(move || self.next_line())
+    }
+}
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

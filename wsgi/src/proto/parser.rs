@@ -7,7 +7,7 @@ use super::{
     connection::ConnectionOptions,
     error::{HttpError, LimitKind, PeerFault},
     framing::{Framing, FramingHeaders},
-    head::{Field, RequestHead, Span, Version},
+    head::{RequestHead, Span, Version},
     limits::Limits,
     target,
 };
@@ -124,13 +124,8 @@ fn parse<'b>(
     let in_target = |range: std::ops::Range<usize>| place.of(&target.as_bytes()[range]);
     let facts = Facts::collect(request.headers, version, limits)?;
     Ok(Some(RequestHead {
-        fields: request
-            .headers
-            .iter()
-            .map(|h| Field {
-                name: place.of(h.name.as_bytes()),
-                value: place.of(h.value),
-            })
+        lines: (request.headers.iter())
+            .map(|header| place.of(header.name.as_bytes()).start)
             .collect(),
         method: place.of(method.as_bytes()),
         target: place.of(target.as_bytes()),
