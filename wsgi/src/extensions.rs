@@ -1,56 +1,64 @@
 //! Values by their type.
 
-use std::{
-    any::{Any, TypeId},
-    fmt,
-};
+use std::{any::Any, fmt, iter};
 
 /// A handful of values, one per type.
 #[derive(Default)]
 pub(crate) struct Extensions {
-    // Few: a scan is quicker than hashing, and an empty vector allocates nothing.
-    values: Vec<(TypeId, Box<dyn Any + Send>)>,
+    // A list: there are few, so a walk is quicker than hashing, and each takes one allocation.
+    first: Option<Box<Node<dyn Any + Send>>>,
+}
+
+struct Node<T: ?Sized> {
+    next: Option<Box<Node<dyn Any + Send>>>,
+    /// An `Option<T>`; none once the value was taken out.
+    value: T,
 }
 
 impl Extensions {
     pub(crate) fn insert<T: Any + Send>(&mut self, value: T) -> Option<T> {
-        let earlier = self.remove::<T>();
-        self.values.push((TypeId::of::<T>(), Box::new(value)));
-        earlier
+        if let Some(place) = self.place::<T>() {
+            return place.replace(value);
+        }
+        let next = self.first.take();
+        let value = Some(value);
+        self.first = Some(Box::new(Node { next, value }));
+        None
     }
 
     pub(crate) fn extension<T: Any + Send>(&self) -> Option<&T> {
-        let (_, value) = self
-            .values
-            .iter()
-            .find(|(id, _)| *id == TypeId::of::<T>())?;
-        value.downcast_ref()
+        self.nodes()
+            .find_map(|node| node.value.downcast_ref::<Option<T>>())?
+            .as_ref()
     }
 
     pub(crate) fn extension_mut<T: Any + Send>(&mut self) -> Option<&mut T> {
-        let (_, value) = self
-            .values
-            .iter_mut()
-            .find(|(id, _)| *id == TypeId::of::<T>())?;
-        value.downcast_mut()
+        self.place()?.as_mut()
     }
 
     pub(crate) fn remove<T: Any + Send>(&mut self) -> Option<T> {
-        let at = self
-            .values
-            .iter()
-            .position(|(id, _)| *id == TypeId::of::<T>())?;
-        self.values
-            .swap_remove(at)
-            .1
-            .downcast()
-            .ok()
-            .map(|value| *value)
+        self.place()?.take()
+    }
+
+    /// Where the value of that type is kept, if there has been one.
+    fn place<T: Any + Send>(&mut self) -> Option<&mut Option<T>> {
+        let mut next = self.first.as_deref_mut();
+        while let Some(node) = next {
+            if node.value.is::<Option<T>>() {
+                return node.value.downcast_mut();
+            }
+            next = node.next.as_deref_mut();
+        }
+        None
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &Node<dyn Any + Send>> {
+        iter::successors(self.first.as_deref(), |node| node.next.as_deref())
     }
 }
 
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} extensions", self.values.len())
+        write!(f, "extensions of {} types", self.nodes().count())
     }
 }
