@@ -32,7 +32,7 @@ use crate::{
 pub(crate) struct Connection {
     pub(crate) stream: Stream,
     entry: Entry,
-    peers: Arc<Peers>,
+    peers: Peers,
     pub(crate) received: Received,
     /// The peer has not been listened to to the end of its request.
     pub(crate) unread: bool,
@@ -61,8 +61,15 @@ const LINGER_BYTES: usize = 32 * 1024 * 1024;
 /// Serves a connection to its end.
 pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr, seat: Seat) {
     if let Some(continuation) = serve_http(shared, stream, remote) {
+        // Here it takes no memory of its own: the page that the greenlet keeps has room for it.
+        let mut continuation = take_out(continuation);
         continuation.run(&*shared.app, seat);
     }
+}
+
+/// The value, without its box.
+pub(crate) fn take_out<T>(boxed: Box<T>) -> T {
+    *boxed
 }
 
 /// Serves a connection until it ends or is given away, and then returns who goes on with it.
@@ -83,13 +90,13 @@ fn serve_http(
     let stream = tls::begin(shared.tls.as_ref(), &shared.registry, stream, remote)?;
     #[cfg(not(feature = "tls"))]
     let stream = Stream::from(stream);
-    let peers = Arc::new(Peers {
+    let peers = Peers {
         local,
         remote,
         server_name: shared.server_name.clone(),
         #[cfg(feature = "tls")]
         tls: stream.as_tls().map(|tls| Arc::clone(tls.info())),
-    });
+    };
     let entry = shared.registry.enter(stream.clone());
     let mut connection = Connection {
         stream,
@@ -220,7 +227,7 @@ impl Connection {
             &shared.limits,
             Some(pace),
         );
-        let environ = Environ::new(head, Arc::clone(&self.peers), input);
+        let environ = Environ::new(head, self.peers.clone(), input);
         let mut exchange = Exchange::new(shared, environ, self, access);
         let handler = &shared.handler;
         let call = || handler.handle(&mut exchange, &*shared.app);

@@ -48,7 +48,7 @@ use crate::{
 /// ```
 pub struct Environ {
     head: RequestHead,
-    peers: Arc<Peers>,
+    peers: Peers,
     input: Input,
     extensions: Extensions,
     /// Variables set by [`Environ::set`].
@@ -56,7 +56,7 @@ pub struct Environ {
 }
 
 /// What is the same for all requests of a connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peers {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
@@ -98,7 +98,7 @@ const VARIABLES: [&str; 14] = [
 ];
 
 impl Environ {
-    pub(crate) fn new(head: RequestHead, peers: Arc<Peers>, input: Input) -> Self {
+    pub(crate) fn new(head: RequestHead, peers: Peers, input: Input) -> Self {
         Self {
             head,
             peers,
@@ -135,7 +135,7 @@ impl Environ {
             &limits,
             None,
         );
-        Ok(Self::new(head, Arc::new(peers), input))
+        Ok(Self::new(head, peers, input))
     }
 
     /// A variable by its name.

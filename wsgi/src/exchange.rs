@@ -13,7 +13,7 @@ use greenwood_runtime::{Detached, Seat, net::Stream};
 
 use crate::{
     Application, Body, Environ, Error, OnStop, Result,
-    connection::Connection,
+    connection::{Connection, take_out},
     log::{self, Access},
     options::Shared,
     pace::Pace,
@@ -36,12 +36,22 @@ pub struct Exchange<'s> {
 /// Who goes on with an upgraded connection.
 enum Successor {
     /// On the connection's greenlet, to the end.
-    Staying(Box<Staying>),
+    Staying(Box<dyn Staying>),
     /// It may go on after it has returned.
     Leaving(Box<Leaving>),
 }
 
-type Staying = dyn FnOnce(&mut Environ, &dyn Application) -> Result<()>;
+trait Staying {
+    fn go_on(self: Box<Self>, environ: &mut Environ, app: &dyn Application) -> Result<()>;
+}
+
+impl<F: FnOnce(&mut Environ, &dyn Application) -> Result<()>> Staying for F {
+    fn go_on(self: Box<Self>, environ: &mut Environ, app: &dyn Application) -> Result<()> {
+        // A boxed closure that is called where it is would keep its memory until it returns.
+        take_out(self)(environ, app)
+    }
+}
+
 type Leaving = dyn FnOnce(&mut Environ, &dyn Application, Tenure) -> Result<()>;
 
 /// The place among a server's connections of one that was upgraded: from
@@ -354,18 +364,16 @@ impl<'s> Exchange<'s> {
 
 impl Continuation {
     /// Calls the successor.
-    pub(crate) fn run(mut self: Box<Self>, app: &dyn Application, seat: Seat) {
+    pub(crate) fn run(&mut self, app: &dyn Application, seat: Seat) {
         let Some(successor) = self.successor.take() else {
             return;
         };
-        // The environ stays where it is: on the stack it would take room for as long as the
-        // connection lives.
         let environ = &mut self.environ;
         let registry = Arc::clone(&self.registry);
         // One that stays gives up its seat at the end of all.
         let mut seat = Some(seat);
         let called = panic::catch_unwind(AssertUnwindSafe(|| match (successor, &mut seat) {
-            (Successor::Staying(successor), _) => successor(environ, app),
+            (Successor::Staying(successor), _) => successor.go_on(environ, app),
             (Successor::Leaving(successor), seat) => {
                 let Some(seat) = seat.take() else {
                     return Ok(());
