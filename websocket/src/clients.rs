@@ -1,8 +1,9 @@
 //! [`Clients`]: who is connected to a server by a WebSocket, and [`Client`], one of them.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ impl Client {
             let mut connected = self.clients().connected.lock();
             // Another may have got the address meanwhile.
             let left = match connected.get(&self.address()) {
-                Some(other) if other == self => connected.remove(&self.address()),
+                Some(other) if other.0 == *self => connected.take(&self.address()),
                 _ => None,
             };
             // A burst must not keep its room for ever.
@@ -123,7 +124,7 @@ impl fmt::Debug for Client {
 /// ```
 #[derive(Clone, Default)]
 pub struct Clients {
-    connected: Arc<Mutex<HashMap<SocketAddr, Client>>>,
+    connected: Arc<Mutex<HashSet<Connected>>>,
 }
 
 impl Clients {
@@ -139,12 +140,14 @@ impl Clients {
 
     /// The client with this address, if it is connected.
     pub fn get(&self, address: &SocketAddr) -> Option<Client> {
-        self.connected.lock().get(address).cloned()
+        let connected = self.connected.lock();
+        connected.get(address).map(|it| it.0.clone())
     }
 
     /// Those who are connected now, in no order.
     pub fn iter(&self) -> std::vec::IntoIter<Client> {
-        let list: Vec<Client> = self.connected.lock().values().cloned().collect();
+        let connected = self.connected.lock();
+        let list: Vec<Client> = connected.iter().map(|it| it.0.clone()).collect();
         list.into_iter()
     }
 
@@ -157,14 +160,34 @@ impl Clients {
     /// Has `client` in the list until the guard is dropped.
     pub(crate) fn enter(&self, client: Client) -> Entered {
         // One that had the address before is closing: the system has given it away again.
-        let before = self
-            .connected
-            .lock()
-            .insert(client.address(), client.clone());
+        let before = self.connected.lock().replace(Connected(client.clone()));
         drop(before);
         Entered { client }
     }
 }
+
+/// A client in the list, where it stands for its address: a map would hold that a second time.
+struct Connected(Client);
+
+impl Borrow<SocketAddr> for Connected {
+    fn borrow(&self) -> &SocketAddr {
+        &self.0.inner.address
+    }
+}
+
+impl Hash for Connected {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.inner.address.hash(state);
+    }
+}
+
+impl PartialEq for Connected {
+    fn eq(&self, other: &Connected) -> bool {
+        self.0.inner.address == other.0.inner.address
+    }
+}
+
+impl Eq for Connected {}
 
 impl IntoIterator for &Clients {
     type Item = Client;

@@ -150,10 +150,8 @@ impl WebSocketHandler {
             let on_stop = exchange.on_stop(going_away(&entered));
             exchange.hand_over(move |environ, app| {
                 let _on_stop = on_stop;
-                environ.insert(entered.client().ws().clone());
                 environ.insert(entered.client().clone());
                 let result = run(environ, app, entered.client().ws().connection());
-                environ.remove::<WebSocket>();
                 environ.remove::<Client>();
                 result
             });
@@ -235,7 +233,16 @@ fn run(environ: &mut Environ, app: &dyn Application, connection: &Arc<Connection
     // connection goes on behind it.
     let _ending = Ending(connection);
     // The response has been given: what an application says about it out of habit is dropped.
-    let called = catch_unwind(AssertUnwindSafe(|| app.call(environ, &mut |_, _| Ok(()))));
+    let called = catch_unwind(AssertUnwindSafe(|| {
+        app.call(environ, &mut |_, _| Ok(())).map(drop)
+    }));
+    conclude(called, connection)
+}
+
+/// Ends the connection as the end of the application demands.
+// Not inlined: its frame would be there as long as the application runs.
+#[inline(never)]
+fn conclude(called: std::thread::Result<Result<()>>, connection: &Arc<Connection>) -> Result<()> {
     match called {
         Err(payload) if greenwood_runtime::is_interrupt(&*payload) => resume_unwind(payload),
         Err(payload) => {
@@ -248,7 +255,7 @@ fn run(environ: &mut Environ, app: &dyn Application, connection: &Arc<Connection
             connection.finish();
             Err(error)
         }
-        Ok(_) => {
+        Ok(Ok(()) | Err(_)) => {
             connection
                 .close(CloseCode::NORMAL, "")
                 .map_err(Error::application)?;
@@ -390,7 +397,7 @@ pub trait WebSocketEnviron {
 
 impl WebSocketEnviron for Environ {
     fn websocket(&self) -> Option<WebSocket> {
-        self.extension::<WebSocket>().cloned()
+        self.extension::<Client>().map(|client| client.ws().clone())
     }
 
     fn active_client(&self) -> Option<Client> {
