@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::error::{JoinError, Payload, SpawnError};
-use crate::hub::{self, Go, Job, SendJob};
+use crate::hub::{self, Body, Go, Job, SendJob};
 use crate::limits;
 use crate::panics::drop_caught;
 use crate::switch::{self, GreenletExit, Interrupt, TimeoutExpired};
@@ -191,7 +191,7 @@ impl Builder {
         limits::reserve()?;
         let task = Task::new(self.name, local.id());
         let outcome = Arc::new(Outcome::new());
-        let body = Box::new(body(f, Arc::clone(&outcome)));
+        let body = body(f, Arc::clone(&outcome));
         local.start(Arc::clone(&task), Job { body, stack_size });
         Ok(Greenlet { task, outcome })
     }
@@ -220,7 +220,7 @@ impl Builder {
 
     fn launch_with(
         self,
-        body: impl FnOnce(Go, &Task) + Send + 'static,
+        body: Box<dyn Body + Send>,
         at: Option<u64>,
     ) -> Result<Arc<Task>, SpawnError> {
         let runtime = hub::try_runtime()?;
@@ -237,7 +237,6 @@ impl Builder {
         let stack_size = self.checked_stack_size()?;
         limits::reserve()?;
         let task = Task::new(self.name, hub);
-        let body = Box::new(body);
         hub::spawn(Arc::clone(&task), SendJob { body, stack_size }, at);
         Ok(task)
     }
@@ -290,34 +289,57 @@ impl Deliver<()> for () {
 }
 
 /// What the coroutine runs: `f`, caught, with its result put where the handle finds it.
-fn body<F, T>(f: F, outcome: impl Deliver<T>) -> impl FnOnce(Go, &Task)
+struct Launch<F, O> {
+    f: F,
+    /// Taken when it runs.
+    outcome: Option<O>,
+}
+
+fn body<F, O>(f: F, outcome: O) -> Box<Launch<F, O>> {
+    let outcome = Some(outcome);
+    Box::new(Launch { f, outcome })
+}
+
+// What is on the stack here stays there as long as the greenlet lives, so the rare cases are other
+// functions', and the closure is moved once only.
+impl<F, T, O> Body for Launch<F, O>
 where
     F: FnOnce() -> T,
+    O: Deliver<T>,
 {
-    move |go, task| {
+    fn run(mut self: Box<Self>, go: Go, task: &Task) {
+        let outcome = self.outcome.take();
         let result = match go {
-            Go::Run => match catch_unwind(AssertUnwindSafe(f)) {
+            // A boxed closure that is called where it is would keep its memory until it returns.
+            Go::Run => match catch_unwind(AssertUnwindSafe(move || (taken_out(self).f)())) {
                 Ok(value) => Ok(value),
                 Err(payload) => Err(unwound(payload, task)),
             },
-            Go::Killed => {
-                drop_caught(f);
-                Err(JoinError::Killed {
-                    name: task.name().into(),
-                })
-            }
-            Go::Refused(source) => {
-                drop_caught(f);
-                Err(JoinError::Refused {
-                    name: task.name().into(),
-                    source,
-                })
-            }
+            Go::Killed => Err(unrun(self, None, task)),
+            Go::Refused(source) => Err(unrun(self, Some(source), task)),
         };
-        outcome.deliver(result);
+        if let Some(outcome) = outcome {
+            outcome.deliver(result);
+        }
     }
 }
 
+/// The value, without its box.
+fn taken_out<T>(boxed: Box<T>) -> T {
+    *boxed
+}
+
+#[inline(never)]
+fn unrun<T>(body: Box<T>, refused: Option<SpawnError>, task: &Task) -> JoinError {
+    drop_caught(body);
+    let name = task.name().into();
+    match refused {
+        Some(source) => JoinError::Refused { name, source },
+        None => JoinError::Killed { name },
+    }
+}
+
+#[inline(never)]
 fn unwound(payload: Box<dyn Any + Send>, task: &Task) -> JoinError {
     let name = task.name().into();
     if payload.is::<GreenletExit>() {

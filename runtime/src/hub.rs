@@ -46,20 +46,10 @@ pub(crate) enum Go {
     Refused(SpawnError),
 }
 
-/// The body of a greenlet: runs the closure, or only records why not. Catches what the closure
-/// panics with.
+/// The body of a greenlet.
 pub(crate) trait Body {
+    /// Runs the closure, or only records why not. Catches what the closure panics with.
     fn run(self: Box<Self>, go: Go, task: &Task);
-}
-
-impl<F: FnOnce(Go, &Task)> Body for F {
-    fn run(self: Box<Self>, go: Go, task: &Task) {
-        // A boxed closure that is called where it is would keep its memory until it returns.
-        fn take_out<F>(body: Box<F>) -> F {
-            *body
-        }
-        take_out(self)(go, task);
-    }
 }
 
 /// A greenlet's body, and where it is to run.
