@@ -364,29 +364,39 @@ impl<'s> Exchange<'s> {
 
 impl Continuation {
     /// Calls the successor.
+    // What is on the stack here stays there as long as the connection lives, so all but the call is
+    // done by other functions.
     pub(crate) fn run(&mut self, app: &dyn Application, seat: Seat) {
-        let Some(successor) = self.successor.take() else {
-            return;
-        };
-        let environ = &mut self.environ;
-        let registry = Arc::clone(&self.registry);
-        // One that stays gives up its seat at the end of all.
-        let mut seat = Some(seat);
-        let called = panic::catch_unwind(AssertUnwindSafe(|| match (successor, &mut seat) {
-            (Successor::Staying(successor), _) => successor.go_on(environ, app),
-            (Successor::Leaving(successor), seat) => {
-                let Some(seat) = seat.take() else {
-                    return Ok(());
-                };
-                let tenure = Tenure {
-                    seat,
-                    registry,
-                    peer: environ.remote_addr().ip(),
-                    line: environ.head().request_line().as_bytes().into(),
-                };
-                successor(environ, app, tenure)
+        match self.successor.take() {
+            Some(Successor::Staying(successor)) => {
+                // It gives up its seat at the end of all.
+                let _seat = seat;
+                let environ = &mut self.environ;
+                let call = || successor.go_on(environ, app);
+                let called = panic::catch_unwind(AssertUnwindSafe(call));
+                self.conclude(called);
             }
-        }));
+            Some(Successor::Leaving(successor)) => self.leave(successor, app, seat),
+            None => {}
+        }
+    }
+
+    #[inline(never)]
+    fn leave(&mut self, successor: Box<Leaving>, app: &dyn Application, seat: Seat) {
+        let environ = &mut self.environ;
+        let tenure = Tenure {
+            seat,
+            registry: Arc::clone(&self.registry),
+            peer: environ.remote_addr().ip(),
+            line: environ.head().request_line().as_bytes().into(),
+        };
+        let call = || successor(environ, app, tenure);
+        let called = panic::catch_unwind(AssertUnwindSafe(call));
+        self.conclude(called);
+    }
+
+    #[inline(never)]
+    fn conclude(&self, called: std::thread::Result<Result<()>>) {
         let line = self.environ.head().request_line().as_bytes();
         let peer = self.environ.remote_addr().ip();
         match called {

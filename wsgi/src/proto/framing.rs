@@ -37,7 +37,8 @@ pub struct Decoded {
 #[derive(Debug)]
 enum State {
     Length(u64),
-    Chunked(ChunkedDecoder),
+    // Rare, and much larger than the other.
+    Chunked(Box<ChunkedDecoder>),
 }
 
 impl BodyDecoder {
@@ -46,7 +47,7 @@ impl BodyDecoder {
         let state = match framing {
             Framing::None => State::Length(0),
             Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::Chunked(ChunkedDecoder::new(limits)),
+            Framing::Chunked => State::Chunked(Box::new(ChunkedDecoder::new(limits))),
         };
         Self { state }
     }
