@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use greenwood::{
-    Body, Environ, Hub, Resource, Result, Route, StartResponse, Topic, TopicPolicy,
+    Body, Environ, Hub, Resource, Result, Route, StartResponse, Topic, TopicPolicy, WebSocket,
     WebSocketApplication, WebSocketConfig, WebSocketEnviron, WebSocketHandler, WsgiServer,
 };
 
@@ -23,11 +23,7 @@ static ROOM: LazyLock<Topic> = LazyLock::new(|| Topic::new(TopicPolicy::Block));
 fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body> {
     if let Some(ws) = environ.websocket() {
         if environ.path() == "/fanout" {
-            let _subscription = ROOM.subscribe(&ws);
-            while let Some(message) = ws.receive()? {
-                ROOM.publish(message);
-            }
-            return Ok(Body::empty());
+            return fan_out(&ws);
         }
         while let Some(message) = ws.receive()? {
             ws.send(message)?;
@@ -40,6 +36,16 @@ fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body>
     }
     start_response("404 Not Found", &[("Content-Type", "text/plain")])?;
     Ok("this server echoes WebSocket messages\n".into())
+}
+
+// Not inlined: its stack frame would be there for every connection.
+#[inline(never)]
+fn fan_out(ws: &WebSocket) -> Result<Body> {
+    let _subscription = ROOM.subscribe(ws);
+    while let Some(message) = ws.receive()? {
+        ROOM.publish(message);
+    }
+    Ok(Body::empty())
 }
 
 struct Echo;
