@@ -20,7 +20,7 @@ use crate::sys::home::{self, this_hub};
 use crate::sys::stack::StackBounds;
 use crate::sys::{altstack, coarse_now_ns, current, fd, overflow};
 use crate::task::{Task, lock};
-use crate::timer::{Entry, Timers};
+use crate::timer::Timers;
 use crate::{panics, switch};
 
 /// How many wakes a hub makes, and how many times a greenlet goes on without a switch, before the
@@ -465,10 +465,10 @@ impl HubLocal {
         if task.has_started() {
             task.wake_here();
         } else if let Some(key) = task.local().timer.take()
-            && let Some(Entry::Start(task, job)) = self.timers.cancel(key)
+            && let Some(job) = self.timers.cancel(key)
         {
             // Its closure is dropped by a greenlet, never in the hub's own loop.
-            self.start(task, job);
+            self.start(Arc::clone(task), job);
         }
     }
 
@@ -477,8 +477,7 @@ impl HubLocal {
             self.start(task, job);
             return;
         }
-        let entry = Entry::Start(Arc::clone(&task), job);
-        task.local().timer.set(Some(self.timers.insert(at, entry)));
+        self.timers.start_at(at, &task, job);
     }
 
     /// Hands the job to an idle coroutine or a new one; it runs when its turn comes.

@@ -17,11 +17,11 @@ use crate::task::Task;
 /// When, and a number that tells entries of the same moment apart.
 pub(crate) type TimerKey = (u64, NonZero<u64>);
 
-pub(crate) enum Entry {
-    /// The deadline of a wait.
-    Wake(Arc<Task>),
-    /// A greenlet of `spawn_later`.
-    Start(Arc<Task>, Job),
+/// What is to be done: two words, as there is one for each connection that has just come.
+pub(crate) struct Entry {
+    task: Arc<Task>,
+    /// There for a greenlet of `spawn_later`, which is to begin; else it is the deadline of a wait.
+    start: Option<Box<Job>>,
 }
 
 pub(crate) struct Timers {
@@ -55,13 +55,19 @@ impl Timers {
             }
             self.entries.borrow_mut().remove(&key);
         }
-        timer.set(Some(self.insert(deadline, Entry::Wake(handle()))));
+        timer.set(Some(self.insert(deadline, handle(), None)));
     }
 
-    pub(crate) fn insert(&self, at: u64, entry: Entry) -> TimerKey {
+    /// Has a greenlet started at that moment.
+    pub(crate) fn start_at(&self, at: u64, task: &Arc<Task>, job: Job) {
+        let key = self.insert(at, Arc::clone(task), Some(Box::new(job)));
+        task.local().timer.set(Some(key));
+    }
+
+    fn insert(&self, at: u64, task: Arc<Task>, start: Option<Box<Job>>) -> TimerKey {
         let key = (at, self.next.get());
         self.next.set(key.1.saturating_add(1));
-        self.entries.borrow_mut().insert(key, entry);
+        self.entries.borrow_mut().insert(key, Entry { task, start });
         if at < self.armed.get() {
             self.armed.set(at);
             fd::arm(&self.fd, at);
@@ -69,8 +75,10 @@ impl Timers {
         key
     }
 
-    pub(crate) fn cancel(&self, key: TimerKey) -> Option<Entry> {
-        self.entries.borrow_mut().remove(&key)
+    /// Removes an entry; what would have been started by it.
+    pub(crate) fn cancel(&self, key: TimerKey) -> Option<Job> {
+        let entry = self.entries.borrow_mut().remove(&key)?;
+        entry.start.map(|job| *job)
     }
 
     /// Wakes and starts whoever is due, and arms the timerfd for the next.
@@ -93,11 +101,12 @@ impl Timers {
                     None => return,
                 }
             };
-            match entry {
-                Entry::Wake(task) => self.expire(&task, now),
-                Entry::Start(task, job) => {
+            let Entry { task, start } = entry;
+            match start {
+                None => self.expire(&task, now),
+                Some(job) => {
                     task.local().timer.set(None);
-                    hub::local().start(task, job);
+                    hub::local().start(task, *job);
                 }
             }
         }

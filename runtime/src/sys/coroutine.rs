@@ -73,15 +73,13 @@ impl fmt::Debug for Parker {
 /// Does not own the descriptor: it must be dropped *before* the descriptor is closed.
 pub(crate) struct Registration {
     io: CoIo<RawFd>,
-    waker: WaitIoWaker,
 }
 
 impl Registration {
     /// Registers `fd` with the hub `fd % hubs` and makes it non-blocking.
     pub(crate) fn new(fd: RawFd) -> std::io::Result<Registration> {
         let io = CoIo::new(fd).map_err(std::io::Error::from)?;
-        let waker = io.waker();
-        Ok(Registration { io, waker })
+        Ok(Registration { io })
     }
 
     /// Switches away until the descriptor reports something or [`wake`](Registration::wake) is
@@ -91,9 +89,9 @@ impl Registration {
         self.io.wait_io()
     }
 
-    #[inline]
     pub(crate) fn wake(&self) {
-        self.waker.wakeup();
+        // Not kept for this: it is rare that something else than the descriptor ends a wait.
+        self.io.waker().wakeup();
     }
 }
 
