@@ -67,7 +67,7 @@ pub(crate) fn raise(interrupt: Interrupt) -> ! {
         Interrupt::Timeout(id) => resume_unwind(Box::new(TimeoutExpired(id))),
         Interrupt::Hook => {
             let panic = current::get().and_then(|task| task.local().frame.panic.take());
-            resume_unwind(panic.expect("kept by `switch` for this"))
+            resume_unwind(*panic.expect("kept by `switch` for this"))
         }
     }
 }
@@ -277,7 +277,7 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
     debug_assert!(may_wait(), "a greenlet that unwinds must not switch");
     let local = task.local();
     if let Err(payload) = run_hook(task) {
-        local.frame.panic.set(Some(payload));
+        local.frame.panic.set(Some(Box::new(payload)));
         return Parked::Interrupted(Interrupt::Hook);
     }
     if local.frame.in_burst.take() {
@@ -305,7 +305,7 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
     // Panics if the greenlet has come back on another thread.
     let local = task.local();
     local.deadline.set(None);
-    let expired = local.expired.replace(false);
+    let expired = local.frame.expired.replace(false);
     if task.is_killed() {
         return Parked::Interrupted(Interrupt::Kill);
     }

@@ -117,7 +117,7 @@ impl Timers {
         local.timer.set(None);
         match local.deadline.get() {
             Some(deadline) if deadline.get() <= now => {
-                local.expired.set(true);
+                local.frame.expired.set(true);
                 task.wake_here();
             }
             // The wait that the entry was made for is over; a later one is under way.

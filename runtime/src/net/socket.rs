@@ -197,6 +197,9 @@ impl Socket {
             .map(Arc::clone)
     }
 
+    // Neither this nor the other rare cases are inlined into the wait, whose frame is there as long as
+    // a connection is idle.
+    #[inline(never)]
     fn register(&self, hub: u32) -> io::Result<Arc<Endpoint>> {
         let hubs = hub::runtime().hubs();
         let duplicate = if self.fd.as_raw_fd() as usize % hubs == hub as usize {
@@ -331,10 +334,7 @@ impl Socket {
             return Ok(());
         }
         if readiness.is_awaited(direction) {
-            return Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                "another greenlet waits for the same direction of this socket",
-            ));
+            return Err(busy());
         }
         while !readiness.is(direction) {
             let parked = if readiness.leader.get().is_some() {
@@ -353,6 +353,7 @@ impl Socket {
         Ok(())
     }
 
+    #[inline(never)]
     fn wait_as_thread(&self, direction: Direction, until: Option<u64>) -> io::Result<()> {
         switch::check_thread();
         loop {
@@ -390,6 +391,7 @@ fn lead(endpoint: &Arc<Endpoint>, task: &Task, direction: Direction, until: Opti
 }
 
 /// Waits beside the leader, who waits for the other direction.
+#[inline(never)]
 fn follow(readiness: &Readiness, direction: Direction, until: Option<u64>) -> Parked {
     readiness.follower.replace(current::get());
     readiness.followed_for.set(Some(direction));
@@ -399,6 +401,17 @@ fn follow(readiness: &Readiness, direction: Direction, until: Option<u64>) -> Pa
     parked
 }
 
+#[cold]
+#[inline(never)]
+fn busy() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "another greenlet waits for the same direction of this socket",
+    )
+}
+
+#[cold]
+#[inline(never)]
 fn timed_out() -> io::Error {
     io::Error::new(
         io::ErrorKind::TimedOut,
