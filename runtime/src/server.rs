@@ -137,8 +137,6 @@ impl Seat {
         }
     }
 
-    // Not inlined, as what it needs of the stack would be there as long as the connection.
-    #[inline(never)]
     fn take(inner: &Arc<Inner>, admission: Admission) -> Seat {
         let current = getcurrent().expect("handlers run in greenlets");
         let id = current.id();
