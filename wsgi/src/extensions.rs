@@ -62,3 +62,35 @@ impl fmt::Debug for Extensions {
         write!(f, "extensions of {} types", self.nodes().count())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_their_type() {
+        let mut extensions = Extensions::default();
+        assert_eq!(extensions.insert(1_u8), None);
+        assert_eq!(extensions.insert("one"), None);
+        assert_eq!(extensions.insert(Some(1_u8)), None);
+        assert_eq!(extensions.insert(2_u8), Some(1));
+        *extensions.extension_mut::<u8>().unwrap() += 1;
+        assert_eq!(extensions.extension::<u8>(), Some(&3));
+        assert_eq!(extensions.extension::<&str>(), Some(&"one"));
+        assert_eq!(extensions.extension::<Option<u8>>(), Some(&Some(1)));
+        assert_eq!(extensions.extension::<u16>(), None);
+    }
+
+    #[test]
+    fn value_is_taken_out_once() {
+        let mut extensions = Extensions::default();
+        extensions.insert(String::from("mine"));
+        extensions.insert(7_u8);
+        assert_eq!(extensions.remove::<String>().as_deref(), Some("mine"));
+        assert_eq!(extensions.remove::<String>(), None);
+        assert_eq!(extensions.extension::<String>(), None);
+        assert_eq!(extensions.extension::<u8>(), Some(&7));
+        assert_eq!(extensions.insert(String::from("again")), None);
+        assert_eq!(extensions.remove::<String>().as_deref(), Some("again"));
+    }
+}

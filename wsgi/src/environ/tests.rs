@@ -137,3 +137,9 @@ fn body_is_read_to_its_end() {
     let error = environ.input().read_to_string(&mut text).unwrap_err();
     assert_eq!(crate::Error::from(error).status_hint(), 400);
 }
+
+/// That of a WebSocket lies on its greenlet's stack, of which one page is to be enough.
+#[test]
+fn environ_leaves_room_on_the_stack() {
+    assert!(size_of::<Environ>() <= 384, "{}", size_of::<Environ>());
+}

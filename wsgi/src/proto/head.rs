@@ -119,11 +119,14 @@ impl RequestHead {
 
     /// The value of the first header of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        let is_meant = |line: &&[u8]| {
+        // It is no name, and could be found in a line with another colon in its value.
+        if name.contains(':') {
+            return None;
+        }
+        let line = self.headers().lines().find(|line| {
             line.get(name.len()) == Some(&b':')
                 && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
-        };
-        let line = self.headers().lines().find(is_meant)?;
+        })?;
         Some(chars::trim(&line[name.len() + 1..]))
     }
 

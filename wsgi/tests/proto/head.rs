@@ -31,6 +31,27 @@ fn head_gives_its_parts() {
 }
 
 #[test]
+fn headers_are_names_and_values_without_the_space_around_them() {
+    let head =
+        head("GET / HTTP/1.1\r\nHost:h\r\nA:b: c\r\nA-B:\t \r\nA-Bc:  d\te \t\r\nA-:\r\n\r\n");
+    let headers: Vec<_> = head.headers().collect();
+    let expected: [(&str, &[u8]); 5] = [
+        ("Host", b"h"),
+        ("A", b"b: c"),
+        ("A-B", b""),
+        ("A-Bc", b"d\te"),
+        ("A-", b""),
+    ];
+    assert_eq!(headers, expected);
+    for (name, value) in expected {
+        assert_eq!(head.header(&name.to_lowercase()), Some(value), "{name}");
+    }
+    for name in ["", "a-b:", "A:b", "hos", "host:h"] {
+        assert_eq!(head.header(name), None, "{name}");
+    }
+}
+
+#[test]
 fn head_leaves_what_follows_it() {
     let bytes = [get("").into_bytes(), b"GET /next".to_vec()].concat();
     assert_eq!(request(&bytes).unwrap().unwrap().rest, b"GET /next");
