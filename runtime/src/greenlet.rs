@@ -325,6 +325,7 @@ where
 }
 
 /// The value, without its box.
+#[expect(clippy::boxed_local, reason = "to be rid of the box is what it is for")]
 fn taken_out<T>(boxed: Box<T>) -> T {
     *boxed
 }

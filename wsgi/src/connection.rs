@@ -68,6 +68,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr,
 }
 
 /// The value, without its box.
+#[expect(clippy::boxed_local, reason = "to be rid of the box is what it is for")]
 pub(crate) fn take_out<T>(boxed: Box<T>) -> T {
     *boxed
 }
