@@ -101,7 +101,7 @@ impl Frame {
 
     /// Ends the time-outs in force, for a greenlet that goes on with something else.
     pub(crate) fn end_timeouts(&self) {
-        self.timeouts.borrow_mut().clear();
+        self.timeouts.borrow_mut().take();
         self.raised.set(false);
     }
 }
