@@ -12,6 +12,7 @@ use std::{
 };
 
 use greenwood_runtime::net::Stream;
+use slab::Slab;
 
 /// The connections of one server.
 #[derive(Default)]
@@ -24,7 +25,8 @@ pub(crate) struct Registry {
 struct Entries {
     next: u64,
     connections: HashMap<u64, Arc<Idleness>>,
-    callbacks: HashMap<u64, Callback>,
+    /// None for one that has been called.
+    callbacks: Slab<Option<Callback>>,
 }
 
 type Callback = Box<dyn FnOnce() + Send>;
@@ -46,7 +48,7 @@ struct Idleness {
 #[must_use = "dropping it unregisters the callback"]
 pub struct OnStop {
     registry: Weak<Registry>,
-    id: u64,
+    key: Option<usize>,
 }
 
 impl Registry {
@@ -62,7 +64,10 @@ impl Registry {
         let (connections, callbacks) = {
             let mut entries = self.lock();
             let connections: Vec<_> = entries.connections.values().cloned().collect();
-            (connections, std::mem::take(&mut entries.callbacks))
+            let callbacks: Vec<_> = (entries.callbacks.iter_mut())
+                .filter_map(|(_, callback)| callback.take())
+                .collect();
+            (connections, callbacks)
         };
         for connection in connections {
             // A connection that becomes idle later sees `stopping` (both are SeqCst). What it has
@@ -71,7 +76,7 @@ impl Registry {
                 connection.stream.shutdown(Shutdown::Read).ok();
             }
         }
-        for callback in callbacks.into_values() {
+        for callback in callbacks {
             // One that panics must not keep the others, and the stop itself, from going on.
             if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(callback)) {
                 if greenwood_runtime::is_interrupt(&*payload) {
@@ -101,20 +106,17 @@ impl Registry {
     /// Adds a callback for the stop, or calls it if that has begun.
     pub(crate) fn on_stop(self: &Arc<Self>, callback: Callback) -> OnStop {
         let mut entries = self.lock();
-        let id = entries.id();
         // Looked at under the lock: `stop` takes the callbacks after it has set the mark.
-        let late = if self.is_stopping() {
-            Some(callback)
-        } else {
-            entries.callbacks.insert(id, callback)
-        };
-        drop(entries);
-        if let Some(callback) = late {
+        let key = if self.is_stopping() {
+            drop(entries);
             callback();
-        }
+            None
+        } else {
+            Some(entries.callbacks.insert(Some(callback)))
+        };
         OnStop {
             registry: Arc::downgrade(self),
-            id,
+            key,
         }
     }
 
@@ -152,8 +154,16 @@ impl Drop for Entry {
 
 impl Drop for OnStop {
     fn drop(&mut self) {
-        if let Some(registry) = self.registry.upgrade() {
-            let callback = registry.lock().callbacks.remove(&self.id);
+        if let (Some(registry), Some(key)) = (self.registry.upgrade(), self.key) {
+            let callback = {
+                let callbacks = &mut registry.lock().callbacks;
+                let callback = callbacks.remove(key);
+                if callbacks.is_empty() {
+                    // A burst must not keep its room for ever.
+                    *callbacks = Slab::new();
+                }
+                callback
+            };
             // Dropped without the lock: it may own anything.
             drop(callback);
         }

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ pub(crate) struct Socket {
     // Registrations go first: a descriptor is taken out of its epoll set before it is closed.
     first: OnceLock<Arc<Endpoint>>,
     more: Mutex<Seldom<Arc<Endpoint>>>,
-    /// How many `more` has, for who would lock it to find nothing. Whose own hub's registration is
-    /// there put it there on the same thread, so it sees a number that counts it.
-    more_count: AtomicU32,
     fd: OwnedFd,
+    /// Whether there are any among `more`, for who would lock it to find nothing. Whose own hub's
+    /// registration is there put it there on the same thread, and so sees that there are.
+    has_more: AtomicBool,
     /// All registrations are among `more`, from where they can be dropped again.
     is_transient: bool,
 }
@@ -105,7 +105,7 @@ impl Socket {
         Socket {
             first: OnceLock::new(),
             more: Mutex::default(),
-            more_count: AtomicU32::new(0),
+            has_more: AtomicBool::new(false),
             fd,
             is_transient: false,
         }
@@ -129,8 +129,8 @@ impl Socket {
                 .as_mut()
                 .extract_if(.., |endpoint| Arc::strong_count(endpoint) == 1)
                 .collect();
-            let left = more.as_slice().len();
-            self.more_count.store(left as u32, Ordering::Relaxed);
+            let has_more = !more.as_slice().is_empty();
+            self.has_more.store(has_more, Ordering::Relaxed);
             drop(more);
             drop(unused);
         }
@@ -177,7 +177,7 @@ impl Socket {
         let mut more = lock(&self.more);
         let more = more.as_mut();
         more.push(endpoint);
-        self.more_count.store(more.len() as u32, Ordering::Relaxed);
+        self.has_more.store(true, Ordering::Relaxed);
     }
 
     /// The registration with the caller's hub, if it has waited before.
@@ -187,7 +187,7 @@ impl Socket {
             None if !self.is_transient => return None,
             _ => {}
         }
-        if self.more_count.load(Ordering::Relaxed) == 0 {
+        if !self.has_more.load(Ordering::Relaxed) {
             return None;
         }
         lock(&self.more)
