@@ -44,7 +44,9 @@ pub fn connect(url: &str) -> Result<WebSocket, ConnectError> {
 ///
 /// It works in a greenlet and on a plain thread. Redirections are not followed: they come back as
 /// [`ConnectError::Refused`], with the place where the server points to in its headers. A user and
-/// a password in the URL are sent as Basic authorization.
+/// a password in the URL are sent as Basic authorization. Of RFC 6455, 4.1, one thing is left to the
+/// program: not to open many connections to one host at once. That rule restrains the pages in a
+/// browser, and no other client for programs keeps it either.
 ///
 /// ```no_run
 /// use greenwood_websocket::{Connect, Deflate};
@@ -118,10 +120,13 @@ impl Connect {
         self
     }
 
-    /// How the connection behaves.
+    /// How the connection behaves. A [`deflate`](Connect::deflate) from before stays, unless this
+    /// has one too.
     #[must_use]
     pub fn config(mut self, config: WebSocketConfig) -> Connect {
+        let deflate = self.config.deflate.take();
         self.config = config;
+        self.config.deflate = self.config.deflate.or(deflate);
         self
     }
 

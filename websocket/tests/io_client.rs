@@ -170,6 +170,29 @@ fn client_and_server_compress() {
 }
 
 #[test]
+fn compression_and_configuration_may_be_asked_for_in_any_order() {
+    for deflate_first in [true, false] {
+        let (tell, told) = news();
+        let app = move |environ: &mut Environ, _: StartResponse<'_>| {
+            let offered = environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS");
+            tell.send(offered.map(|offer| offer.into_owned())).unwrap();
+            echo(environ.websocket().unwrap()).map(|()| Body::empty())
+        };
+        let server = serve_app(WebSocketHandler::new(), app);
+        let config = WebSocketConfig::default().max_message_size(10_000);
+        let connect = Connect::to(url(&server));
+        let connect = match deflate_first {
+            true => connect.deflate(Deflate::default()).config(config),
+            false => connect.config(config).deflate(Deflate::default()),
+        };
+        let ws = connect.connect().unwrap();
+        let offered = told.next().expect("no extension was offered");
+        assert!(offered.starts_with("permessage-deflate"), "{offered}");
+        ws.close(CloseCode::NORMAL, "").unwrap();
+    }
+}
+
+#[test]
 fn request_arrives_with_headers_and_subprotocols() {
     let (tell, told) = news();
     let app = move |environ: &mut Environ, _: StartResponse<'_>| {
