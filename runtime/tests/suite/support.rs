@@ -26,7 +26,9 @@ pub(crate) fn deadline() -> Deadline {
 pub(crate) fn deadline_of(limit: Duration) -> Deadline {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     let (done, over) = channel::<()>();
+    let (begun, beginning) = channel();
     std::thread::spawn(move || {
+        begun.send(()).ok();
         if over.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             let message = format!(
                 "test {test} hangs: it has taken {limit:?}; {} greenlets are alive\n",
@@ -37,6 +39,8 @@ pub(crate) fn deadline_of(limit: Duration) -> Deadline {
             std::process::abort();
         }
     });
+    // A thread takes memory as it begins, which some tests will not let it have.
+    beginning.recv().expect("the thread begins");
     Deadline { _done: done }
 }
 
