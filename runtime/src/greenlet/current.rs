@@ -1,0 +1,55 @@
+//! The greenlet that calls: gevent's `getcurrent`.
+
+use std::sync::Arc;
+
+use super::handle::kill_task;
+use crate::sys::current;
+use crate::task::Task;
+
+/// The greenlet that calls, as others see it; none on a plain thread. gevent's `getcurrent`.
+pub fn getcurrent() -> Option<Current> {
+    current::get().map(|task| Current { task })
+}
+
+/// The number of the greenlet that calls; none on a plain thread. Cheaper than [`getcurrent`].
+#[inline]
+pub fn current_id() -> Option<u64> {
+    current::with(|task| task.map(Task::id))
+}
+
+/// The calling greenlet. From [`getcurrent`].
+#[derive(Debug, Clone)]
+pub struct Current {
+    task: Arc<Task>,
+}
+
+impl Current {
+    pub(crate) fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// The name that it was given, else `greenlet-` and its number.
+    pub fn name(&self) -> &str {
+        self.task.name()
+    }
+
+    /// Its number, unlike that of any other greenlet of the process.
+    pub fn id(&self) -> u64 {
+        self.task.id()
+    }
+
+    /// The hub that it belongs to.
+    pub fn hub(&self) -> usize {
+        self.task.hub() as usize
+    }
+
+    /// Kills it, from wherever the value has got to, without waiting for its end.
+    pub fn kill_nowait(&self) {
+        kill_task(&self.task);
+    }
+
+    /// Whether it has ended.
+    pub fn ready(&self) -> bool {
+        self.task.has_ended()
+    }
+}

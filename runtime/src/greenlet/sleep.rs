@@ -1,0 +1,56 @@
+//! Letting others run: gevent's `sleep` and `idle`.
+
+use std::time::Duration;
+
+use crate::switch;
+use crate::sys::home::{NO_HUB, this_hub};
+use crate::sys::{current, now_ns};
+
+/// Waits for `duration`: gevent's `sleep`. Zero lets the others run, and the hub's I/O in its turn.
+///
+/// In a greenlet that unwinds it returns at once.
+pub fn sleep(duration: Duration) {
+    switch::check();
+    if !switch::may_wait() {
+        return;
+    }
+    if duration.is_zero() {
+        switch::pass(false);
+        return;
+    }
+    let deadline = switch::deadline(Some(duration));
+    loop {
+        match switch::park(deadline) {
+            switch::Parked::Woken if deadline.is_some_and(|at| now_ns() >= at) => return,
+            switch::Parked::Woken => {}
+            switch::Parked::Expired => return,
+            switch::Parked::Interrupted(interrupt) => switch::raise(interrupt),
+        }
+    }
+}
+
+/// Lets every other greenlet of the hub that can run do so, and the hub look after its I/O:
+/// gevent's `idle`.
+///
+/// On a plain thread it yields the thread.
+pub fn idle() {
+    switch::check();
+    if switch::may_wait() {
+        switch::pass(true);
+    }
+}
+
+/// Gives the untouched part of the calling greenlet's stack back to the system, to be called before
+/// a long wait; a few µs.
+///
+/// A parked greenlet then takes about one page (4 KiB) and its own data. Does nothing on a plain
+/// thread.
+pub fn trim_stack() {
+    if this_hub() != NO_HUB {
+        current::with(|task| {
+            if let Some(task) = task {
+                task.stack().trim();
+            }
+        });
+    }
+}
