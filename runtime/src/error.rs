@@ -3,15 +3,16 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::StartError;
 use crate::panics;
+use crate::task::lock;
 
 /// Why a greenlet could not be started.
 ///
 /// It names the limit that was reached and the setting to change.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SpawnError {
     /// As many greenlets are alive as the process may have mappings for: each needs two,
@@ -27,7 +28,7 @@ pub enum SpawnError {
         /// The size that was asked for, in bytes.
         size: usize,
         /// What the system said, where it said something.
-        source: Option<Box<io::Error>>,
+        source: Option<Arc<io::Error>>,
     },
     /// [`spawn_local`](crate::spawn_local) was called outside a greenlet: this thread has no hub.
     NoHub,
@@ -58,14 +59,14 @@ pub enum SpawnError {
         limit: u64,
     },
     /// It was to be the first greenlet, and the hubs can't start.
-    NotStarted(Box<StartError>),
+    NotStarted(Arc<StartError>),
 }
 
 impl SpawnError {
     pub(crate) fn stack(size: usize, source: Option<io::Error>) -> SpawnError {
         SpawnError::Stack {
             size,
-            source: source.map(Box::new),
+            source: source.map(Arc::new),
         }
     }
 }
@@ -135,17 +136,26 @@ impl std::error::Error for SpawnError {
 
 impl From<StartError> for SpawnError {
     fn from(error: StartError) -> SpawnError {
-        SpawnError::NotStarted(Box::new(error))
+        SpawnError::NotStarted(Arc::new(error))
     }
 }
 
-/// Why a greenlet has no result.
+/// Why a greenlet has no result. Clones share what it panicked with.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum JoinError {
     /// It was killed, perhaps before it started: gevent's `GreenletExit`.
     Killed {
         /// The greenlet's name.
         name: Box<str>,
+    },
+    /// It was killed with a payload, by [`kill_with`](crate::Greenlet::kill_with) or
+    /// [`throw`](crate::Greenlet::throw): gevent's `kill(exception)`.
+    KilledWith {
+        /// The greenlet's name.
+        name: Box<str>,
+        /// What it was killed with.
+        payload: Payload,
     },
     /// A [`Timeout`](crate::Timeout) expired that nobody caught.
     TimedOut {
@@ -170,25 +180,37 @@ pub enum JoinError {
     Unwinding,
 }
 
-/// What a greenlet panicked with.
-pub struct Payload(Mutex<Box<dyn Any + Send>>);
+/// What a greenlet panicked with, or was killed with.
+#[derive(Clone)]
+pub struct Payload(Arc<Mutex<Box<dyn Any + Send>>>);
 
 impl Payload {
     pub(crate) fn new(payload: Box<dyn Any + Send>) -> Payload {
-        Payload(Mutex::new(payload))
+        Payload(Arc::new(Mutex::new(payload)))
     }
 
-    /// The payload, as [`std::thread::Result`] has it: to be looked at or resumed.
+    /// The payload, as [`std::thread::Result`] has it: to be looked at or resumed. Of several
+    /// clones the first to ask gets it; the others get its text, as a `String`.
     pub fn into_inner(self) -> Box<dyn Any + Send> {
-        self.0
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        match Arc::try_unwrap(self.0) {
+            Ok(payload) => payload.into_inner().unwrap_or_else(PoisonError::into_inner),
+            Err(shared) => {
+                let mut payload = lock(&shared);
+                let text = panics::message(&**payload).unwrap_or("a panic").to_owned();
+                std::mem::replace(&mut *payload, Box::new(text))
+            }
+        }
+    }
+
+    /// Whether the payload is a `P`.
+    pub fn is<P: Any>(&self) -> bool {
+        lock(&self.0).is::<P>()
     }
 }
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let payload = crate::task::lock(&self.0);
+        let payload = lock(&self.0);
         match panics::message(&**payload) {
             Some(message) => write!(f, "{message:?}"),
             None => f.write_str("Any { .. }"),
@@ -197,8 +219,16 @@ impl fmt::Debug for Payload {
 }
 
 impl JoinError {
-    /// Whether the greenlet was killed.
+    /// Whether the greenlet was killed, with a payload or without.
     pub fn is_killed(&self) -> bool {
+        matches!(
+            self,
+            JoinError::Killed { .. } | JoinError::KilledWith { .. }
+        )
+    }
+
+    /// Whether it is what gevent counts as a success: a `GreenletExit`.
+    pub(crate) fn is_exit(&self) -> bool {
         matches!(self, JoinError::Killed { .. })
     }
 
@@ -212,6 +242,11 @@ impl fmt::Debug for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::Killed { name } => f.debug_struct("Killed").field("name", name).finish(),
+            JoinError::KilledWith { name, payload } => f
+                .debug_struct("KilledWith")
+                .field("name", name)
+                .field("payload", payload)
+                .finish(),
             JoinError::TimedOut { name } => f.debug_struct("TimedOut").field("name", name).finish(),
             JoinError::Panicked { name, payload } => f
                 .debug_struct("Panicked")
@@ -232,6 +267,13 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::Killed { name } => write!(f, "greenlet '{name}' was killed"),
+            JoinError::KilledWith { name, payload } => {
+                let payload = lock(&payload.0);
+                match panics::message(&**payload) {
+                    Some(message) => write!(f, "greenlet '{name}' was killed: {message}"),
+                    None => write!(f, "greenlet '{name}' was killed"),
+                }
+            }
             JoinError::TimedOut { name } => {
                 write!(
                     f,
@@ -239,7 +281,7 @@ impl fmt::Display for JoinError {
                 )
             }
             JoinError::Panicked { name, payload } => {
-                let payload = crate::task::lock(&payload.0);
+                let payload = lock(&payload.0);
                 match panics::message(&**payload) {
                     Some(message) => write!(f, "greenlet '{name}' panicked: {message}"),
                     None => write!(f, "greenlet '{name}' panicked"),
@@ -256,6 +298,44 @@ impl std::error::Error for JoinError {
         match self {
             JoinError::Refused { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+/// Why a [`get`](crate::AsyncResult::get) has no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResultError<E> {
+    /// It came to an error: what gevent's `get` raises.
+    Exception(E),
+    /// Nothing had come in the time given: gevent's `get` raises `Timeout`.
+    Timeout,
+}
+
+impl<E> ResultError<E> {
+    /// The error that it came to, if it was not the time that was up.
+    pub fn into_exception(self) -> Option<E> {
+        match self {
+            ResultError::Exception(error) => Some(error),
+            ResultError::Timeout => None,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ResultError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResultError::Exception(error) => error.fmt(f),
+            ResultError::Timeout => f.write_str("there was no result in time"),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for ResultError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ResultError::Exception(error) => error.source(),
+            ResultError::Timeout => None,
         }
     }
 }

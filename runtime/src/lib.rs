@@ -45,11 +45,13 @@ compile_error!("greenwood needs panic = \"unwind\": kills and time-outs unwind g
 #[cfg(not(target_os = "linux"))]
 compile_error!("greenwood runs on Linux only: it needs epoll, eventfd and timerfd");
 
+mod async_result;
 mod config;
 mod error;
 mod event;
 mod greenlet;
 mod hub;
+mod latch;
 mod limits;
 pub mod net;
 mod panics;
@@ -70,13 +72,15 @@ mod wait;
 mod waitable;
 mod waiter;
 
+pub use async_result::AsyncResult;
 pub use config::{DEFAULT_STACK_SIZE, Hub, HubConfig, Limits, MIN_STACK_SIZE, StartError};
-pub use error::{Elapsed, JoinError, Payload, SpawnError};
+pub use error::{Elapsed, JoinError, Payload, ResultError, SpawnError};
 pub use event::Event;
 pub use greenlet::{
-    Builder, Current, Greenlet, current_id, getcurrent, idle, joinall, killall, run_in_greenlet,
-    sleep, spawn, spawn_later, spawn_local, trim_stack,
+    Builder, Current, Greenlet, current_id, getcurrent, idle, joinall, killall,
+    run_in_greenlet, sleep, spawn, spawn_later, spawn_local, trim_stack,
 };
+pub use latch::CountDownLatch;
 pub use panics::{is_interrupt, is_kill};
 pub use queue::{GetError, PutError, Queue};
 pub use semaphore::Semaphore;
