@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use crate::config::{self, Asked, Settings, StartError};
 use crate::error::SpawnError;
+use crate::greenlet::Caller;
 use crate::limits;
 use crate::panics::drop_caught;
 use crate::sys::coroutine::{self, Parker, Registration};
@@ -498,7 +499,10 @@ impl HubLocal {
                     let _aside = current::aside();
                     job.body.run(Go::Refused(error), &task);
                     limits::release();
-                    task.end();
+                    if !task.end() {
+                        let ended = Arc::clone(&task);
+                        Box::new(Caller { ended }).run(Go::Killed, &task);
+                    }
                     return;
                 }
             },
@@ -600,7 +604,21 @@ impl HubLocal {
         }
         current::end();
         limits::release();
-        task.end();
+        if !task.end() {
+            self.call_links(task, parker, stack);
+        }
+    }
+
+    /// Has the links of a greenlet called that has just ended, by another one on the same stack: so
+    /// there is always room for it.
+    #[cold]
+    #[inline(never)]
+    fn call_links(&self, ended: &Arc<Task>, parker: &Arc<Parker>, stack: StackBounds) {
+        let name = format!("links of {}", ended.name()).into();
+        let task = Task::new(Some(name), self.id, ended.site());
+        let ended = Arc::clone(ended);
+        limits::reserve_anyway();
+        self.run_greenlet(&task, Box::new(Caller { ended }), parker, stack);
     }
 }
 

@@ -77,7 +77,7 @@ pub use config::{DEFAULT_STACK_SIZE, Hub, HubConfig, Limits, MIN_STACK_SIZE, Sta
 pub use error::{Elapsed, JoinError, Payload, ResultError, SpawnError};
 pub use event::Event;
 pub use greenlet::{
-    Builder, Current, Greenlet, current_id, getcurrent, idle, joinall, killall,
+    Builder, Current, Greenlet, Link, current_id, getcurrent, idle, joinall, killall,
     run_in_greenlet, sleep, spawn, spawn_later, spawn_local, trim_stack,
 };
 pub use latch::CountDownLatch;

@@ -49,6 +49,11 @@ pub(crate) fn reserve() -> Result<(), SpawnError> {
     Err(too_many(alive - 1))
 }
 
+/// Counts one that needs no stack of its own, or runs nothing on it.
+pub(crate) fn reserve_anyway() {
+    ALIVE.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Whether one more stack may be mapped, for a greenlet of a hub that has none left over.
 pub(crate) fn check_stack() -> Result<(), SpawnError> {
     if is_allowed(STACKS.load(Ordering::Relaxed) + 1) {

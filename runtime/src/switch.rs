@@ -166,6 +166,11 @@ pub(crate) fn deadline(timeout: Option<Duration>) -> Option<u64> {
     now_ns().checked_add(nanoseconds)
 }
 
+/// The moment that is `delay` from now, also if that is beyond the clock's range (584 years).
+pub(crate) fn later(delay: Duration) -> u64 {
+    deadline(Some(delay)).unwrap_or(u64::MAX)
+}
+
 /// Has `hook` called before the caller's next switch. False outside greenlets, and when another
 /// hook is waiting already: then the caller does at once what it wanted to put off.
 pub fn before_switch(hook: &Arc<impl BeforeSwitch + 'static>) -> bool {

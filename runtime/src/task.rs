@@ -1,15 +1,19 @@
 //! [`Task`]: what the runtime knows of one greenlet, and how anything that waits is woken.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::num::NonZero;
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::hub;
+use crate::greenlet::{Ident, Links};
+use crate::hub::{self, SendJob};
 use crate::seldom::Seldom;
 use crate::sys::coroutine::Parker;
+use crate::sys::current;
 use crate::sys::home::Home;
 use crate::sys::now_ns;
 use crate::sys::stack::StackBounds;
@@ -22,9 +26,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const WAITING_TO_START: u8 = 0;
-const RUNNING: u8 = 1;
-const ENDED: u8 = 2;
+/// Made, and not started.
+const NEW: u8 = 0;
+/// Its hub knows of it.
+const STARTED: u8 = 1;
+const RUNNING: u8 = 2;
+/// Its result is there.
+const ENDED: u8 = 3;
+/// Everybody has been told of the end.
+const TOLD: u8 = 4;
 
 /// One greenlet, whatever its result's type is.
 pub(crate) struct Task {
@@ -32,10 +42,32 @@ pub(crate) struct Task {
     name: OnceLock<Box<str>>,
     state: AtomicU8,
     killed: AtomicBool,
-    /// Who is to be told of the end.
-    ends: Mutex<Seldom<End>>,
+    /// Where it was spawned.
+    site: &'static Location<'static>,
+    /// The greenlet that spawned it; 0: none.
+    parent: u64,
+    rare: Mutex<Option<Box<Rare>>>,
     stack: StackCell,
     local: Home<TaskLocal>,
+}
+
+/// What few greenlets have.
+#[derive(Default)]
+struct Rare {
+    /// Who is to be told of the end.
+    ends: Vec<End>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What hardly any greenlet has.
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) links: Links,
+    /// What it is killed with.
+    payload: Option<Box<dyn Any + Send>>,
+    /// What it will run, if it is ever started.
+    unstarted: Option<SendJob>,
+    minimal_ident: Option<Ident>,
 }
 
 /// Who is to learn of the end.
@@ -77,7 +109,7 @@ pub(crate) struct Frame {
     pub(crate) before_switch: Cell<Option<Arc<dyn crate::switch::BeforeSwitch>>>,
     /// What `before_switch` has panicked with, until it is raised.
     // Boxed twice for one word instead of two: there is hardly ever one.
-    pub(crate) panic: Cell<Option<Box<Box<dyn std::any::Any + Send>>>>,
+    pub(crate) panic: Cell<Option<Box<Box<dyn Any + Send>>>>,
     /// An interrupt has been raised before without a wait.
     pub(crate) raised: Cell<bool>,
     /// The greenlet leads the hub's parked connections and runs one of them: before it switches,
@@ -114,18 +146,45 @@ struct StackCell {
 }
 
 impl Task {
-    pub(crate) fn new(name: Option<Box<str>>, hub: u32) -> Arc<Task> {
+    /// A greenlet that is about to be started.
+    pub(crate) fn new(
+        name: Option<Box<str>>,
+        hub: u32,
+        site: &'static Location<'static>,
+    ) -> Arc<Task> {
+        Arc::new(Task::in_state(STARTED, name, hub, site))
+    }
+
+    /// A greenlet that somebody may start.
+    pub(crate) fn unstarted(
+        name: Option<Box<str>>,
+        hub: u32,
+        site: &'static Location<'static>,
+        job: SendJob,
+    ) -> Arc<Task> {
+        let task = Task::in_state(NEW, name, hub, site);
+        task.with_extra(|extra| extra.unstarted = Some(job));
+        Arc::new(task)
+    }
+
+    fn in_state(
+        state: u8,
+        name: Option<Box<str>>,
+        hub: u32,
+        site: &'static Location<'static>,
+    ) -> Task {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Task {
-            id,
+        Task {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: name.map_or_else(OnceLock::new, OnceLock::from),
-            state: AtomicU8::new(WAITING_TO_START),
+            state: AtomicU8::new(state),
             killed: AtomicBool::new(false),
-            ends: Mutex::default(),
+            site,
+            parent: current::with(|task| task.map_or(0, Task::id)),
+            rare: Mutex::default(),
             stack: StackCell::default(),
             local: Home::new(hub, TaskLocal::default()),
-        })
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -171,16 +230,66 @@ impl Task {
         self.state.store(RUNNING, Ordering::Release);
     }
 
+    /// Where it was spawned.
+    pub(crate) fn site(&self) -> &'static Location<'static> {
+        self.site
+    }
+
+    /// The number of the greenlet that spawned it.
+    pub(crate) fn parent(&self) -> Option<u64> {
+        (self.parent != 0).then_some(self.parent)
+    }
+
+    /// Whether its hub has been told to run it.
+    pub(crate) fn is_launched(&self) -> bool {
+        self.state.load(Ordering::Acquire) != NEW
+    }
+
     pub(crate) fn has_started(&self) -> bool {
-        self.state.load(Ordering::Acquire) != WAITING_TO_START
+        self.state.load(Ordering::Acquire) >= RUNNING
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.state.load(Ordering::Acquire) == ENDED
+        self.state.load(Ordering::Acquire) >= ENDED
     }
 
-    /// Marks the end and wakes everybody who waits for it. The result is in place already.
-    pub(crate) fn end(&self) {
+    /// Whether the end has been told, also to its links.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.load(Ordering::Acquire) == TOLD
+    }
+
+    /// What an unstarted greenlet is to run: for the one who starts it.
+    pub(crate) fn take_unstarted(&self) -> Option<SendJob> {
+        if self.is_launched() {
+            return None;
+        }
+        let mut rare = lock(&self.rare);
+        let job = rare.as_mut()?.extra.as_mut()?.unstarted.take()?;
+        self.state.store(STARTED, Ordering::Release);
+        Some(job)
+    }
+
+    /// The smallest number that no other greenlet has that was asked for it.
+    pub(crate) fn minimal_ident(&self) -> u32 {
+        self.with_extra(|extra| extra.minimal_ident.get_or_insert_with(Ident::new).number())
+    }
+
+    /// Calls `f`, which must not block and runs no code of a user's.
+    pub(crate) fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+        let mut rare = lock(&self.rare);
+        let rare = rare.get_or_insert_default();
+        f(rare.extra.get_or_insert_default())
+    }
+
+    /// As [`with_extra`](Task::with_extra), if there is anything.
+    pub(crate) fn if_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> Option<R> {
+        let mut rare = lock(&self.rare);
+        Some(f(rare.as_mut()?.extra.as_mut()?))
+    }
+
+    /// Marks the end. The result is in place already. False if there are links, which come before
+    /// everybody else is [told](Task::tell).
+    pub(crate) fn end(&self) -> bool {
         let local = self.local();
         local.parker.borrow_mut().take();
         let hook = local.frame.before_switch.take();
@@ -188,11 +297,29 @@ impl Task {
         if let Some(key) = local.timer.take() {
             hub::local().timers().cancel(key);
         }
-        let ends = {
-            let mut ends = lock(&self.ends);
+        let mut rare = lock(&self.rare);
+        let extra = rare.as_mut().and_then(|rare| rare.extra.as_mut());
+        if extra.is_some_and(|extra| extra.links.start_calling()) {
             self.state.store(ENDED, Ordering::Release);
-            ends.take()
+            return false;
+        }
+        self.tell_of_end(rare);
+        true
+    }
+
+    /// Wakes everybody who waits for the end.
+    pub(crate) fn tell(&self) {
+        self.tell_of_end(lock(&self.rare));
+    }
+
+    fn tell_of_end(&self, mut rare: MutexGuard<'_, Option<Box<Rare>>>) {
+        let ends = match &mut *rare {
+            Some(it) if it.extra.is_some() => std::mem::take(&mut it.ends),
+            Some(_) => rare.take().map_or_else(Vec::new, |it| it.ends),
+            None => Vec::new(),
         };
+        self.state.store(TOLD, Ordering::Release);
+        drop(rare);
         for end in ends {
             match end {
                 End::Waiter(waiter) => {
@@ -214,11 +341,11 @@ impl Task {
     }
 
     fn at_end(&self, end: End) -> bool {
-        let mut ends = lock(&self.ends);
-        if self.has_ended() {
+        let mut rare = lock(&self.rare);
+        if self.is_over() {
             return false;
         }
-        let ends = ends.as_mut();
+        let ends = &mut rare.get_or_insert_default().ends;
         // Those who gave up are dropped here, so that many short waits on a long greenlet take no
         // room.
         if ends.len() == ends.capacity() {
@@ -237,6 +364,26 @@ impl Task {
         self.killed.store(true, Ordering::Release);
     }
 
+    /// Marks it as killed with `payload`; gives that back when it has been killed already.
+    pub(crate) fn mark_killed_with(
+        &self,
+        payload: Box<dyn Any + Send>,
+    ) -> Result<(), Box<dyn Any + Send>> {
+        self.with_extra(|extra| {
+            if self.is_killed() || self.has_ended() {
+                return Err(payload);
+            }
+            extra.payload = Some(payload);
+            self.mark_killed();
+            Ok(())
+        })
+    }
+
+    /// What it was killed with.
+    pub(crate) fn take_payload(&self) -> Option<Box<dyn Any + Send>> {
+        self.if_extra(|extra| extra.payload.take())?
+    }
+
     /// Wakes it from whatever it waits for. On its hub's thread only.
     pub(crate) fn wake_here(&self) {
         let local = self.local();
@@ -244,6 +391,16 @@ impl Task {
             endpoint.wake();
         } else if let Some(parker) = &*local.parker.borrow() {
             parker.unpark();
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let rare = std::mem::take(&mut self.rare);
+        if let Some(rare) = rare.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            // Users' closures and payloads may be among it.
+            crate::panics::drop_caught(rare);
         }
     }
 }
@@ -320,9 +477,9 @@ impl Sleeper {
 mod tests {
     use super::*;
 
-    /// With the two counts of the `Arc`, and the allocator's word: 208.
+    /// With the two counts of the `Arc`, and the allocator's word: 224.
     #[test]
     fn what_each_greenlet_has_is_small() {
-        assert_eq!(size_of::<Task>(), 184);
+        assert_eq!(size_of::<Task>(), 200);
     }
 }

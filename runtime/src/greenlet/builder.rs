@@ -1,5 +1,6 @@
 //! [`Builder`]: greenlets with a name, a stack size or a hub of their own.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ impl Builder {
     ///
     /// [`SpawnError`]: a limit is reached, the builder asks for what can't be had, or it would be
     /// the first greenlet and the hubs can't start.
+    #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -74,13 +76,13 @@ impl Builder {
     /// # Errors
     ///
     /// As [`spawn`](Builder::spawn).
+    #[track_caller]
     pub fn spawn_later<F, T>(self, delay: Duration, f: F) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        // A delay beyond the clock's range (584 years) never ends.
-        self.launch(f, Some(switch::deadline(Some(delay)).unwrap_or(u64::MAX)))
+        self.launch(f, Some(switch::later(delay)))
     }
 
     /// Starts it on the caller's own hub; nothing need be `Send`.
@@ -89,6 +91,7 @@ impl Builder {
     ///
     /// [`SpawnError`]; [`SpawnError::NoHub`] on a thread that is no hub's, and
     /// [`SpawnError::NotThisHub`] when the builder names another hub.
+    #[track_caller]
     pub fn spawn_local<F, T>(self, f: F) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + 'static,
@@ -105,10 +108,32 @@ impl Builder {
         }
         let stack_size = self.checked_stack_size()?;
         limits::reserve()?;
-        let task = Task::new(self.name, local.id());
+        let task = Task::new(self.name, local.id(), Location::caller());
         let outcome = Arc::new(Outcome::new());
         let body = body(f, Arc::clone(&outcome));
         local.start(Arc::clone(&task), Job { body, stack_size });
+        Ok(Greenlet { task, outcome })
+    }
+
+    /// Makes it and does not start it: that is for [`start`](Greenlet::start) or
+    /// [`start_later`](Greenlet::start_later). It counts as alive from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`]: the builder asks for what can't be had, or it would be the first greenlet
+    /// and the hubs can't start.
+    #[track_caller]
+    pub fn unstarted<F, T>(self, f: F) -> Result<Greenlet<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let hub = self.checked_hub()?;
+        let stack_size = self.checked_stack_size()?;
+        let outcome = Arc::new(Outcome::new());
+        let body = body(f, Arc::clone(&outcome));
+        let job = SendJob { body, stack_size };
+        let task = Task::unstarted(self.name, hub, Location::caller(), job);
         Ok(Greenlet { task, outcome })
     }
 
@@ -117,44 +142,50 @@ impl Builder {
     /// # Errors
     ///
     /// As [`spawn`](Builder::spawn).
+    #[track_caller]
     pub(crate) fn spawn_detached<F>(self, f: F) -> Result<(), SpawnError>
     where
         F: FnOnce() + Send + 'static,
     {
-        self.launch_with(body(f, ()), None).map(drop)
+        self.launch_with(body(f, ()), None, Location::caller())
+            .map(drop)
     }
 
+    #[track_caller]
     fn launch<F, T>(self, f: F, at: Option<u64>) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
         let outcome = Arc::new(Outcome::new());
-        let task = self.launch_with(body(f, Arc::clone(&outcome)), at)?;
+        let task = self.launch_with(body(f, Arc::clone(&outcome)), at, Location::caller())?;
         Ok(Greenlet { task, outcome })
     }
 
-    fn launch_with(
+    pub(super) fn launch_with(
         self,
         body: Box<dyn Body + Send>,
         at: Option<u64>,
+        site: &'static Location<'static>,
     ) -> Result<Arc<Task>, SpawnError> {
-        let runtime = hub::try_runtime()?;
-        let hub = match self.hub {
-            Some(hub) if hub < runtime.hubs() => hub as u32,
-            Some(hub) => {
-                return Err(SpawnError::NoSuchHub {
-                    hub,
-                    hubs: runtime.hubs(),
-                });
-            }
-            None => runtime.pick(),
-        };
+        let hub = self.checked_hub()?;
         let stack_size = self.checked_stack_size()?;
         limits::reserve()?;
-        let task = Task::new(self.name, hub);
+        let task = Task::new(self.name, hub, site);
         hub::spawn(Arc::clone(&task), SendJob { body, stack_size }, at);
         Ok(task)
+    }
+
+    fn checked_hub(&self) -> Result<u32, SpawnError> {
+        let runtime = hub::try_runtime()?;
+        match self.hub {
+            Some(hub) if hub < runtime.hubs() => Ok(hub as u32),
+            Some(hub) => Err(SpawnError::NoSuchHub {
+                hub,
+                hubs: runtime.hubs(),
+            }),
+            None => Ok(runtime.pick()),
+        }
     }
 
     fn checked_stack_size(&self) -> Result<Option<usize>, SpawnError> {

@@ -4,6 +4,8 @@ mod all;
 mod builder;
 mod current;
 mod handle;
+mod ident;
+mod links;
 mod outcome;
 mod sleep;
 
@@ -15,12 +17,14 @@ pub use builder::Builder;
 pub use current::{Current, current_id, getcurrent};
 pub use handle::Greenlet;
 pub(crate) use handle::await_end;
+pub(crate) use ident::Ident;
+pub use links::Link;
+pub(crate) use links::{Caller, Links};
 pub use sleep::{idle, sleep, trim_stack};
 
 use crate::error::JoinError;
 use crate::hub;
 use crate::sys::current as this;
-use crate::task::lock;
 use crate::waiter::Waiter;
 
 /// Starts a greenlet that runs `f`: gevent's `spawn`.
@@ -132,6 +136,5 @@ where
             parker.park();
         }
     }
-    let result = lock(&greenlet.outcome.0).take();
-    result.expect("the result is in place before the end")
+    greenlet.into_result()
 }

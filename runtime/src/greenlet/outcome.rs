@@ -2,32 +2,28 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use super::links;
 use crate::error::{JoinError, Payload, SpawnError};
 use crate::hub::{Body, Go};
 use crate::panics::drop_caught;
 use crate::switch::{GreenletExit, TimeoutExpired};
-use crate::task::{Task, lock};
+use crate::sys::slot::Slot;
+use crate::task::Task;
 
-pub(super) type Slot<T> = Mutex<Option<Result<T, JoinError>>>;
-
-pub(super) struct Outcome<T>(pub(super) Slot<T>);
-
-impl<T> Outcome<T> {
-    pub(super) fn new() -> Outcome<T> {
-        Outcome(Mutex::new(None))
-    }
-}
+/// Where a greenlet's result is until somebody takes it.
+pub(super) type Outcome<T> = Slot<T, JoinError>;
 
 /// Where a greenlet's result goes.
 pub(super) trait Deliver<T> {
-    fn deliver(self, result: Result<T, JoinError>);
+    fn deliver(self, result: Result<T, JoinError>, task: &Task);
 }
 
 impl<T> Deliver<T> for Arc<Outcome<T>> {
-    fn deliver(self, result: Result<T, JoinError>) {
-        *lock(&self.0) = Some(result);
+    fn deliver(self, result: Result<T, JoinError>, task: &Task) {
+        drop_caught(self.set(result));
+        links::prepare(task, self.error());
         // Nobody may be left to take the result, which then ends here: inside the greenlet, and
         // caught.
         drop_caught(self);
@@ -36,7 +32,7 @@ impl<T> Deliver<T> for Arc<Outcome<T>> {
 
 /// Nobody asks for it.
 impl Deliver<()> for () {
-    fn deliver(self, result: Result<(), JoinError>) {
+    fn deliver(self, result: Result<(), JoinError>, _: &Task) {
         drop_caught(result);
     }
 }
@@ -72,7 +68,7 @@ where
             Go::Refused(source) => Err(unrun(self, Some(source), task)),
         };
         if let Some(outcome) = outcome {
-            outcome.deliver(result);
+            outcome.deliver(result, task);
         }
     }
 }
@@ -89,7 +85,7 @@ fn unrun<T>(body: Box<T>, refused: Option<SpawnError>, task: &Task) -> JoinError
     let name = task.name().into();
     match refused {
         Some(source) => JoinError::Refused { name, source },
-        None => JoinError::Killed { name },
+        None => killed(name, task),
     }
 }
 
@@ -97,11 +93,21 @@ fn unrun<T>(body: Box<T>, refused: Option<SpawnError>, task: &Task) -> JoinError
 fn unwound(payload: Box<dyn Any + Send>, task: &Task) -> JoinError {
     let name = task.name().into();
     if payload.is::<GreenletExit>() {
-        JoinError::Killed { name }
+        killed(name, task)
     } else if payload.is::<TimeoutExpired>() {
         JoinError::TimedOut { name }
     } else {
         let payload = Payload::new(payload);
         JoinError::Panicked { name, payload }
+    }
+}
+
+fn killed(name: Box<str>, task: &Task) -> JoinError {
+    match task.take_payload() {
+        Some(payload) => JoinError::KilledWith {
+            name,
+            payload: Payload::new(payload),
+        },
+        None => JoinError::Killed { name },
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod home;
 pub(crate) mod limits;
 pub(crate) mod overflow;
 pub(crate) mod shared_fd;
+pub(crate) mod slot;
 pub(crate) mod stack;
 
 /// Nanoseconds of the monotonic clock. One vDSO call, no system call.
