@@ -77,8 +77,8 @@ pub use config::{DEFAULT_STACK_SIZE, Hub, HubConfig, Limits, MIN_STACK_SIZE, Sta
 pub use error::{Elapsed, JoinError, Payload, ResultError, SpawnError};
 pub use event::Event;
 pub use greenlet::{
-    Builder, Current, Greenlet, Link, current_id, getcurrent, idle, joinall, killall,
-    run_in_greenlet, sleep, spawn, spawn_later, spawn_local, trim_stack,
+    Builder, Current, Greenlet, JoinAll, Link, current_id, getcurrent, idle, joinall, killall,
+    killall_nowait, run_in_greenlet, sleep, spawn, spawn_later, spawn_local, trim_stack,
 };
 pub use latch::CountDownLatch;
 pub use panics::{is_interrupt, is_kill};
@@ -86,6 +86,6 @@ pub use queue::{GetError, PutError, Queue};
 pub use semaphore::Semaphore;
 pub use server::{Detached, Seat, StreamServer};
 pub use switch::{BeforeSwitch, before_switch};
-pub use timeout::{Timeout, with_timeout};
+pub use timeout::{Timeout, with_timeout, with_timeout_or};
 pub use wait::{Iwait, iwait, wait};
 pub use waitable::{Waitable, Watcher};

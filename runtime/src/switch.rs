@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hub;
+use crate::panics::drop_caught;
 use crate::sys::{current, home, now_ns};
 use crate::task::{Frame, Sleeper, Task, ThreadParker};
+use crate::timeout;
 
 thread_local! {
     static THREAD: Arc<ThreadParker> = Arc::new(ThreadParker::default());
@@ -64,7 +66,10 @@ pub(crate) struct TimeoutExpired(pub(crate) u64);
 pub(crate) fn raise(interrupt: Interrupt) -> ! {
     match interrupt {
         Interrupt::Kill => resume_unwind(Box::new(GreenletExit)),
-        Interrupt::Timeout(id) => resume_unwind(Box::new(TimeoutExpired(id))),
+        Interrupt::Timeout(id) => match timeout::exception_of(id) {
+            Some(exception) => resume_unwind(exception),
+            None => resume_unwind(Box::new(TimeoutExpired(id))),
+        },
         Interrupt::Hook => {
             let panic = current::get().and_then(|task| task.local().frame.panic.take());
             resume_unwind(*panic.expect("kept by `switch` for this"))
@@ -220,6 +225,38 @@ pub(crate) fn park(deadline: Option<u64>) -> Parked {
     })
 }
 
+/// Waits until woken, whatever else comes: kills and time-outs are left to the next blocking call.
+/// For who must not be unwound before others are done.
+pub(crate) fn park_through() {
+    current::with(|task| {
+        let Some(task) = task else {
+            park_thread_until(None);
+            return;
+        };
+        debug_assert!(may_wait(), "a greenlet that unwinds must not switch");
+        if let Err(payload) = run_hook(task) {
+            drop_caught(payload);
+        }
+        if task.local().frame.in_burst.take() {
+            crate::net::parking::hand_over(task);
+        }
+        let parker = task.local().parker.borrow();
+        let parker = parker.as_ref().expect("a running greenlet has a parker");
+        let aside = current::aside();
+        parker.park();
+        drop(aside);
+        // Panics if the greenlet has come back on another thread.
+        task.local().frame.expired.set(false);
+    });
+}
+
+/// Says so early when the caller could not wait: see [`check_thread`].
+pub(crate) fn check_waits() {
+    if current::with(|task| task.is_none()) {
+        check_thread();
+    }
+}
+
 /// Before a thread blocks that runs no greenlet.
 ///
 /// # Panics
@@ -241,6 +278,16 @@ fn park_thread(deadline: Option<u64>) -> Parked {
         (Some(deadline), Some((_, timeout))) => Some(deadline.min(timeout)),
         (deadline, timeout) => deadline.or(timeout.map(|(_, at)| at)),
     };
+    park_thread_until(until);
+    if let Some(until) = until
+        && now_ns() >= until
+    {
+        return ended_by(deadline, timeout);
+    }
+    Parked::Woken
+}
+
+fn park_thread_until(until: Option<u64>) {
     if THREAD.try_with(|parker| parker.park(until)).is_err() {
         // The thread ends, and one of its destructors waits: nobody can wake it, so it looks for
         // itself.
@@ -249,12 +296,6 @@ fn park_thread(deadline: Option<u64>) -> Parked {
         });
         std::thread::park_timeout(rest);
     }
-    if let Some(until) = until
-        && now_ns() >= until
-    {
-        return ended_by(deadline, timeout);
-    }
-    Parked::Woken
 }
 
 /// How long an OS thread may wait: until `until` or the first of its time-outs. Their expiry is

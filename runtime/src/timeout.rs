@@ -1,6 +1,12 @@
 //! Time-outs: gevent's `Timeout` and `with_timeout`.
 
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +16,17 @@ use crate::seldom::Seldom;
 use crate::switch::{self, TimeoutExpired};
 use crate::sys::current;
 use crate::task::Task;
+
+/// Makes what an expired limit raises.
+type Raise = Rc<dyn Fn() -> Box<dyn Any + Send>>;
+
+thread_local! {
+    /// What the limits of this thread raise that have an exception of their own, by identity.
+    static RAISES: RefCell<BTreeMap<u64, Raise>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The bit of an identity that says that there is an entry in `RAISES`.
+const RAISES_ITS_OWN: u64 = 1;
 
 /// Runs `f`, but no longer than `duration`: gevent's `with_timeout`.
 ///
@@ -30,45 +47,141 @@ use crate::task::Task;
 /// assert!(result.is_err());
 /// assert_eq!(with_timeout(Duration::from_secs(60), || 1), Ok(1));
 /// ```
+///
+/// An error of one's own comes by `map_err`; see [`with_timeout_or`] for a value instead, and
+/// [`Timeout::raising`] for what is to unwind further than to here.
 pub fn with_timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    Timeout::start(duration).catch(f)
+    Timeout::start_new(duration).catch(f)
 }
 
-/// A time limit for everything that blocks until it is dropped: gevent's `Timeout`, started.
+/// Runs `f`, but no longer than `duration`; returns `default` if the time was up first: gevent's
+/// `with_timeout(..., timeout_value=default)`.
+///
+/// Otherwise as [`with_timeout`]: only this limit is caught, others pass through.
+///
+/// ```
+/// use greenwood_runtime::{AsyncResult, with_timeout_or};
+/// use std::time::Duration;
+///
+/// let never = AsyncResult::<i32>::new();
+/// let value = with_timeout_or(Duration::from_millis(5), -1, || *never.get().unwrap());
+/// assert_eq!(value, -1);
+/// ```
+pub fn with_timeout_or<T>(duration: Duration, default: T, f: impl FnOnce() -> T) -> T {
+    with_timeout(duration, f).unwrap_or(default)
+}
+
+/// A time limit for everything that blocks, from its start until it is cancelled or dropped:
+/// gevent's `Timeout`.
 ///
 /// When it expires, a blocking call unwinds the greenlet. [`with_timeout`] catches that where it
 /// belongs and is what one mostly wants; a bare `Timeout` that expires ends the greenlet, as an
-/// uncaught `Timeout` does in gevent, unless [`catch`](Timeout::catch) is there.
+/// uncaught exception ends one in gevent. Where gevent's is raised once, this one is raised by each
+/// blocking call until it is cancelled or dropped: a limit that somebody swallows is not lost.
 ///
-/// It belongs to the greenlet (or thread) that started it, wherever it is moved, and so is not
+/// It holds in the greenlet or thread that starts it, wherever it is moved, and so is not
 /// `Send`.
-#[derive(Debug)]
+///
+/// ```
+/// use greenwood_runtime::{Timeout, sleep};
+/// use std::time::Duration;
+///
+/// let timeout = Timeout::new(Duration::from_millis(5));
+/// for _ in 0..2 {
+///     timeout.start();
+///     assert!(timeout.catch(|| sleep(Duration::from_secs(60))).is_err());
+///     assert!(!timeout.pending());
+/// }
+/// ```
 pub struct Timeout {
-    /// None: a limit beyond the clock's range, which never expires.
-    id: Option<u64>,
-    /// Whose blocking calls it limits; none: those of a plain thread. It may have been moved to
-    /// another greenlet of the hub since.
-    owner: Option<Arc<Task>>,
-    not_send: std::marker::PhantomData<*const ()>,
+    id: u64,
+    duration: Option<Duration>,
+    /// Where it is in force.
+    place: Cell<Option<Place>>,
+    not_send: PhantomData<*const ()>,
+}
+
+/// Whose blocking calls a limit is for. It may have been moved to another greenlet of the hub.
+enum Place {
+    Greenlet(Arc<Task>),
+    Thread,
 }
 
 impl Timeout {
-    /// Starts a time limit of `duration` from now.
-    pub fn start(duration: Duration) -> Timeout {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let deadline = switch::deadline(Some(duration));
-        let timeout = Timeout {
-            id: deadline.map(|_| NEXT.fetch_add(1, Ordering::Relaxed)),
-            owner: current::get(),
-            not_send: std::marker::PhantomData,
-        };
-        if let (Some(id), Some(deadline)) = (timeout.id, deadline) {
-            timeout.with_limits(|limits| limits.as_mut().push((id, deadline)));
-        }
+    /// A limit that has not been started: gevent's `Timeout(seconds)`. With `None` it never
+    /// expires; zero expires at the first blocking call.
+    pub fn new(duration: impl Into<Option<Duration>>) -> Timeout {
+        Timeout::with_id(duration.into(), 0)
+    }
+
+    /// A limit that raises what `exception` returns, and not itself: gevent's
+    /// `Timeout(seconds, exception)`.
+    ///
+    /// The greenlet is unwound with it as with the payload of a panic (no message is printed), for
+    /// whoever catches and downcasts it. Nobody else takes it for a time-out: [`catch`] and
+    /// [`with_timeout`] let it pass, [`is_interrupt`] says no, and a greenlet that it ends has
+    /// [`JoinError::Panicked`].
+    ///
+    /// [`catch`]: Timeout::catch
+    /// [`is_interrupt`]: crate::is_interrupt
+    /// [`JoinError::Panicked`]: crate::JoinError::Panicked
+    ///
+    /// ```
+    /// use greenwood_runtime::{Timeout, sleep};
+    /// use std::time::Duration;
+    ///
+    /// struct TooSlow;
+    /// let payload = std::panic::catch_unwind(|| {
+    ///     let timeout = Timeout::raising(Duration::from_millis(5), || TooSlow);
+    ///     timeout.start();
+    ///     sleep(Duration::from_secs(60));
+    /// });
+    /// assert!(payload.unwrap_err().is::<TooSlow>());
+    /// ```
+    pub fn raising<P: Any + Send>(
+        duration: impl Into<Option<Duration>>,
+        exception: impl Fn() -> P + 'static,
+    ) -> Timeout {
+        let timeout = Timeout::with_id(duration.into(), RAISES_ITS_OWN);
+        let raise: Raise = Rc::new(move || Box::new(exception()));
+        RAISES.with_borrow_mut(|raises| raises.insert(timeout.id, raise));
         timeout
     }
 
-    /// Runs `f` under this limit.
+    /// A limit that has been started: gevent's `Timeout.start_new`.
+    pub fn start_new(duration: impl Into<Option<Duration>>) -> Timeout {
+        let timeout = Timeout::new(duration);
+        timeout.start();
+        timeout
+    }
+
+    fn with_id(duration: Option<Duration>, bit: u64) -> Timeout {
+        static NEXT: AtomicU64 = AtomicU64::new(2);
+        Timeout {
+            id: NEXT.fetch_add(2, Ordering::Relaxed) | bit,
+            duration,
+            place: Cell::new(None),
+            not_send: PhantomData,
+        }
+    }
+
+    /// Starts the limit, from now. One that is in force starts anew (gevent refuses that).
+    pub fn start(&self) {
+        self.cancel();
+        // None also for a limit beyond the clock's range.
+        let Some(deadline) = switch::deadline(self.duration) else {
+            return;
+        };
+        let place = match current::get() {
+            Some(task) => Place::Greenlet(task),
+            None => Place::Thread,
+        };
+        place.with_limits(|limits| limits.as_mut().push((self.id, deadline)));
+        self.place.set(Some(place));
+    }
+
+    /// Runs `f` under this limit, if it has been started. The limit is over when it has ended `f`,
+    /// else it stays in force.
     ///
     /// # Errors
     ///
@@ -76,47 +189,88 @@ impl Timeout {
     pub fn catch<T>(&self, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
         match catch_unwind(AssertUnwindSafe(f)) {
             Ok(value) => Ok(value),
-            Err(payload) => match payload.downcast_ref::<TimeoutExpired>() {
-                Some(expired) if Some(expired.0) == self.id => {
-                    self.cancel();
-                    Err(Elapsed)
-                }
-                _ => resume_unwind(payload),
-            },
+            Err(payload) if self.has_raised(&*payload) => {
+                self.cancel();
+                Err(Elapsed)
+            }
+            Err(payload) => resume_unwind(payload),
         }
     }
 
-    /// Ends the limit before its time.
+    /// Whether a payload caught by `catch_unwind` is this limit on its way up: gevent's
+    /// `error is timeout`. Not for one that [raises](Timeout::raising) something else.
+    pub fn has_raised(&self, payload: &(dyn Any + Send)) -> bool {
+        (payload.downcast_ref::<TimeoutExpired>()).is_some_and(|expired| expired.0 == self.id)
+    }
+
+    /// Ends the limit before its time. It can be started again.
     pub fn cancel(&self) {
-        if let Some(id) = self.id {
-            self.with_limits(|limits| {
-                limits.retain(|&(other, _)| other != id);
-                if limits.as_slice().is_empty() && self.owner.is_none() {
-                    // Nobody cleans up behind a thread.
-                    limits.take();
-                }
-            });
-        }
+        let Some(place) = self.place.take() else {
+            return;
+        };
+        place.with_limits(|limits| {
+            limits.retain(|&(other, _)| other != self.id);
+            if limits.as_slice().is_empty() && matches!(place, Place::Thread) {
+                // Nobody cleans up behind a thread.
+                limits.take();
+            }
+        });
     }
 
-    /// Whether the limit is in force.
+    /// Whether the limit is in force: it has been started, and neither cancelled nor
+    /// [caught](Timeout::catch).
     pub fn pending(&self) -> bool {
-        self.id.is_some_and(|id| {
-            self.with_limits(|limits| limits.as_slice().iter().any(|limit| limit.0 == id))
-        })
+        let Some(place) = self.place.take() else {
+            return false;
+        };
+        let pending =
+            place.with_limits(|limits| limits.as_slice().iter().any(|limit| limit.0 == self.id));
+        self.place.set(Some(place));
+        pending
     }
 
-    /// Calls `f` with all time-outs in force where this one belongs: (identity, deadline).
+    /// How long it lasts from its start; none: it never expires. gevent's `seconds`.
+    pub fn duration(&self) -> Option<Duration> {
+        self.duration
+    }
+}
+
+impl Place {
+    /// Calls `f` with all time-outs in force there: (identity, deadline).
     fn with_limits<R>(&self, f: impl FnOnce(&mut Seldom<(u64, u64)>) -> R) -> R {
-        match &self.owner {
-            Some(task) => f(&mut task.local().frame.timeouts.borrow_mut()),
-            None => switch::with_thread_frame(|frame| f(&mut frame.timeouts.borrow_mut())),
+        match self {
+            Place::Greenlet(task) => f(&mut task.local().frame.timeouts.borrow_mut()),
+            Place::Thread => switch::with_thread_frame(|frame| f(&mut frame.timeouts.borrow_mut())),
         }
     }
+}
+
+/// What the limit raises if it has an exception of its own.
+pub(crate) fn exception_of(id: u64) -> Option<Box<dyn Any + Send>> {
+    if id & RAISES_ITS_OWN == 0 {
+        return None;
+    }
+    // Not called under the borrow: it is a user's.
+    let raise = RAISES.try_with(|raises| raises.borrow().get(&id).cloned());
+    Some(raise.ok()??())
 }
 
 impl Drop for Timeout {
     fn drop(&mut self) {
         self.cancel();
+        if self.id & RAISES_ITS_OWN != 0 {
+            // Gone already at the end of the thread.
+            let raise = RAISES.try_with(|raises| raises.borrow_mut().remove(&self.id));
+            drop(raise);
+        }
+    }
+}
+
+impl fmt::Debug for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout")
+            .field("duration", &self.duration)
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
     }
 }

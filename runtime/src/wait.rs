@@ -78,7 +78,10 @@ impl Iterator for Iwait {
             return None;
         }
         let next = match self.news.try_next() {
-            Some(index) => index,
+            Some(index) => {
+                switch::share();
+                index
+            }
             // As with a time-out of zero.
             None if !switch::may_wait() => return None,
             None => match self.news.next(self.deadline) {

@@ -324,7 +324,7 @@ fn callback_that_kills_its_greenlet_ends_its_connection_only() {
 fn timeout_that_nobody_caught_ends_its_connection_only() {
     let served = serve(|client, message| {
         if message.as_text() == Some("late") {
-            let timeout = runtime::Timeout::start(Duration::from_millis(5));
+            let timeout = runtime::Timeout::start_new(Duration::from_millis(5));
             runtime::sleep(NEVER);
             drop(timeout);
         }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use super::handle::{Greenlet, await_end};
+use crate::error::JoinError;
 use crate::switch;
 use crate::sys::current;
 use crate::task::Task;
+use crate::wait::iwait;
+use crate::waitable::Waitable;
 
 /// Waits until all have ended, no longer than `timeout` (none: without end); whether all have.
-/// gevent's `joinall`. Their results stay in their handles.
+/// gevent's `joinall`; [`JoinAll`] is the long form of it. Their results stay in their handles.
 pub fn joinall<'a, T: 'a>(
     greenlets: impl IntoIterator<Item = &'a Greenlet<T>>,
     timeout: Option<Duration>,
@@ -21,6 +24,74 @@ pub fn joinall<'a, T: 'a>(
     all
 }
 
+/// Waits for some greenlets, and tells which have ended: gevent's `joinall` with all that it takes.
+///
+/// ```
+/// use greenwood_runtime::{JoinAll, sleep, spawn};
+/// use std::time::Duration;
+///
+/// let greenlets = [spawn(|| sleep(Duration::from_secs(60))), spawn(|| ())];
+/// let finished = JoinAll::new(&greenlets).count(1).wait();
+/// assert_eq!(finished[0].id(), greenlets[1].id());
+/// ```
+#[derive(Debug)]
+#[must_use = "it does nothing until it waits"]
+pub struct JoinAll<'a, T> {
+    greenlets: Vec<&'a Greenlet<T>>,
+    timeout: Option<Duration>,
+    count: Option<usize>,
+}
+
+impl<'a, T> JoinAll<'a, T> {
+    /// For all of these, without a time limit. One may be among them more than once, and counts
+    /// each time.
+    pub fn new(greenlets: impl IntoIterator<Item = &'a Greenlet<T>>) -> JoinAll<'a, T> {
+        JoinAll {
+            greenlets: greenlets.into_iter().collect(),
+            timeout: None,
+            count: None,
+        }
+    }
+
+    /// How long to wait. Default: without end.
+    pub fn timeout(mut self, timeout: Duration) -> JoinAll<'a, T> {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// For how many of them to wait. Default: all.
+    pub fn count(mut self, count: usize) -> JoinAll<'a, T> {
+        self.count = Some(count);
+        self
+    }
+
+    /// Waits, and returns those that have ended, in the order in which they did.
+    pub fn wait(&self) -> Vec<&'a Greenlet<T>> {
+        self.finished().collect()
+    }
+
+    /// Waits, and returns those that have ended, in the order in which they did; but not beyond the
+    /// first that has [failed](Greenlet::exception): gevent's `raise_error=True`.
+    ///
+    /// # Errors
+    ///
+    /// That one's error.
+    pub fn raise_error(&self) -> Result<Vec<&'a Greenlet<T>>, &'a JoinError> {
+        self.finished()
+            .map(|greenlet| greenlet.exception().map_or(Ok(greenlet), Err))
+            .collect()
+    }
+
+    fn finished(&self) -> impl Iterator<Item = &'a Greenlet<T>> {
+        let objects: Vec<_> = (self.greenlets.iter())
+            .map(|&greenlet| greenlet as &dyn Waitable)
+            .collect();
+        let count = self.count.unwrap_or(objects.len());
+        let places = iwait(&objects, self.timeout).take(count);
+        places.map(|place| self.greenlets[place])
+    }
+}
+
 /// Kills all at once, then waits until all have ended, no longer than `timeout` (none: without
 /// end); whether all have. gevent's `killall`.
 pub fn killall<'a, T: 'a>(
@@ -28,19 +99,23 @@ pub fn killall<'a, T: 'a>(
     timeout: Option<Duration>,
 ) -> bool {
     let greenlets: Vec<_> = greenlets.into_iter().collect();
-    // The caller itself may be among them: it goes last, as that ends it.
-    let me = current::with(|task| task.map(Task::id));
-    for greenlet in greenlets
-        .iter()
-        .filter(|greenlet| Some(greenlet.id()) != me)
-    {
-        greenlet.kill_nowait();
-    }
-    for greenlet in greenlets
-        .iter()
-        .filter(|greenlet| Some(greenlet.id()) == me)
-    {
-        greenlet.kill_nowait();
-    }
+    killall_nowait(greenlets.iter().copied());
     joinall(greenlets, timeout)
+}
+
+/// Kills all at once and does not wait: gevent's `killall(block=False)`.
+///
+/// The caller may be among them, and then is the last, as that unwinds it.
+pub fn killall_nowait<'a, T: 'a>(greenlets: impl IntoIterator<Item = &'a Greenlet<T>>) {
+    let me = current::with(|task| task.map(Task::id));
+    let mut myself = None;
+    for greenlet in greenlets {
+        match Some(greenlet.id()) == me {
+            true => myself = Some(greenlet),
+            false => greenlet.kill_nowait(),
+        }
+    }
+    if let Some(myself) = myself {
+        myself.kill_nowait();
+    }
 }

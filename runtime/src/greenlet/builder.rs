@@ -97,21 +97,10 @@ impl Builder {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
-        let Some(local) = hub::try_local() else {
-            return Err(SpawnError::NoHub);
-        };
-        let current = local.id() as usize;
-        if let Some(hub) = self.hub
-            && hub != current
-        {
-            return Err(SpawnError::NotThisHub { hub, current });
-        }
-        let stack_size = self.checked_stack_size()?;
-        limits::reserve()?;
-        let task = Task::new(self.name, local.id(), Location::caller());
+        let (task, stack_size) = self.prepare_local(Location::caller())?;
         let outcome = Arc::new(Outcome::new());
         let body = body(f, Arc::clone(&outcome));
-        local.start(Arc::clone(&task), Job { body, stack_size });
+        hub::local().start(Arc::clone(&task), Job { body, stack_size });
         Ok(Greenlet { task, outcome })
     }
 
@@ -168,12 +157,39 @@ impl Builder {
         at: Option<u64>,
         site: &'static Location<'static>,
     ) -> Result<Arc<Task>, SpawnError> {
+        let (task, stack_size) = self.prepare(site)?;
+        hub::spawn(Arc::clone(&task), SendJob { body, stack_size }, at);
+        Ok(task)
+    }
+
+    /// A greenlet for which there is room, and the size of its stack. It is to be started.
+    pub(crate) fn prepare(
+        self,
+        site: &'static Location<'static>,
+    ) -> Result<(Arc<Task>, Option<usize>), SpawnError> {
         let hub = self.checked_hub()?;
         let stack_size = self.checked_stack_size()?;
         limits::reserve()?;
-        let task = Task::new(self.name, hub, site);
-        hub::spawn(Arc::clone(&task), SendJob { body, stack_size }, at);
-        Ok(task)
+        Ok((Task::new(self.name, hub, site), stack_size))
+    }
+
+    /// As [`prepare`](Builder::prepare), for the caller's own hub.
+    pub(crate) fn prepare_local(
+        self,
+        site: &'static Location<'static>,
+    ) -> Result<(Arc<Task>, Option<usize>), SpawnError> {
+        let Some(local) = hub::try_local() else {
+            return Err(SpawnError::NoHub);
+        };
+        let current = local.id() as usize;
+        if let Some(hub) = self.hub
+            && hub != current
+        {
+            return Err(SpawnError::NotThisHub { hub, current });
+        }
+        let stack_size = self.checked_stack_size()?;
+        limits::reserve()?;
+        Ok((Task::new(self.name, local.id(), site), stack_size))
     }
 
     fn checked_hub(&self) -> Result<u32, SpawnError> {

@@ -27,8 +27,8 @@ use crate::waiter::{Stop, Waiter};
 ///
 /// [`spawn`](crate::spawn) makes one and starts it; [`Greenlet::new`] only makes it.
 pub struct Greenlet<T> {
-    pub(super) task: Arc<Task>,
-    pub(super) outcome: Arc<Outcome<T>>,
+    pub(crate) task: Arc<Task>,
+    pub(crate) outcome: Arc<Outcome<T>>,
 }
 
 /// For a [`get`](Greenlet::get) that may not wait.
@@ -106,7 +106,7 @@ impl<T> Greenlet<T> {
     }
 
     /// The result of one that has ended.
-    pub(super) fn into_result(self) -> Result<T, JoinError> {
+    pub(crate) fn into_result(self) -> Result<T, JoinError> {
         // The greenlet has let go of it before its end, and so have its links.
         Arc::into_inner(self.outcome)
             .and_then(Outcome::into_inner)
@@ -404,7 +404,7 @@ impl<T> fmt::Debug for Greenlet<T> {
     }
 }
 
-pub(super) fn kill_task(task: &Arc<Task>) {
+pub(crate) fn kill_task(task: &Arc<Task>) {
     if task.has_ended() {
         return;
     }

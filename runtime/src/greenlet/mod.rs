@@ -12,14 +12,15 @@ mod sleep;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use all::{joinall, killall};
+pub use all::{JoinAll, joinall, killall, killall_nowait};
 pub use builder::Builder;
 pub use current::{Current, current_id, getcurrent};
 pub use handle::Greenlet;
-pub(crate) use handle::await_end;
+pub(crate) use handle::{await_end, kill_task};
 pub(crate) use ident::Ident;
 pub use links::Link;
 pub(crate) use links::{Caller, Links};
+pub(crate) use outcome::{Deliver, Launch, Outcome, body};
 pub use sleep::{idle, sleep, trim_stack};
 
 use crate::error::JoinError;

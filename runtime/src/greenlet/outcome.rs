@@ -13,10 +13,10 @@ use crate::sys::slot::Slot;
 use crate::task::Task;
 
 /// Where a greenlet's result is until somebody takes it.
-pub(super) type Outcome<T> = Slot<T, JoinError>;
+pub(crate) type Outcome<T> = Slot<T, JoinError>;
 
 /// Where a greenlet's result goes.
-pub(super) trait Deliver<T> {
+pub(crate) trait Deliver<T> {
     fn deliver(self, result: Result<T, JoinError>, task: &Task);
 }
 
@@ -38,13 +38,13 @@ impl Deliver<()> for () {
 }
 
 /// What the coroutine runs: `f`, caught, with its result put where the handle finds it.
-pub(super) struct Launch<F, O> {
+pub(crate) struct Launch<F, O> {
     f: F,
     /// Taken when it runs.
     outcome: Option<O>,
 }
 
-pub(super) fn body<F, O>(f: F, outcome: O) -> Box<Launch<F, O>> {
+pub(crate) fn body<F, O>(f: F, outcome: O) -> Box<Launch<F, O>> {
     let outcome = Some(outcome);
     Box::new(Launch { f, outcome })
 }

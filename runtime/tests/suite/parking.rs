@@ -185,7 +185,7 @@ fn time_limit_that_a_call_leaves_behind_hits_no_other() {
     static LEAKED: AtomicUsize = AtomicUsize::new(0);
     let server = serve(|_, bytes| match bytes {
         b"leak" => {
-            let limit = Timeout::start(Duration::from_millis(20));
+            let limit = Timeout::start_new(Duration::from_millis(20));
             #[expect(clippy::mem_forget, reason = "it is what the test is about")]
             std::mem::forget(limit);
             LEAKED.fetch_add(1, Ordering::SeqCst);

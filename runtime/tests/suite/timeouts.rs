@@ -56,7 +56,7 @@ fn endless_time_outs_never_expire() {
         from.run(|| {
             for endless in [Duration::MAX, Duration::from_nanos(u64::MAX)] {
                 assert_eq!(with_timeout(endless, || sleep(SHORT)), Ok(()));
-                let timeout = Timeout::start(endless);
+                let timeout = Timeout::start_new(endless);
                 sleep(Duration::from_millis(1));
                 timeout.cancel();
                 assert!(!timeout.pending());
@@ -144,8 +144,8 @@ fn of_equal_deadlines_one_is_raised_and_the_other_can_still_be() {
 fn time_outs_are_caught_by_the_limit_that_owns_them() {
     let _deadline = deadline();
     spawn(|| {
-        let first = Timeout::start(SHORT);
-        let second = Timeout::start(LONG);
+        let first = Timeout::start_new(SHORT);
+        let second = Timeout::start_new(LONG);
         assert!(first.pending() && second.pending());
         let result = first.catch(|| {
             let inner = second.catch(|| sleep(LONG));
@@ -165,7 +165,7 @@ fn expired_limit_is_raised_again_until_it_is_dropped() {
     let _deadline = deadline();
     for from in EVERYWHERE {
         from.run(|| {
-            let timeout = Timeout::start(Duration::from_millis(1));
+            let timeout = Timeout::start_new(Duration::from_millis(1));
             for _ in 0..3 {
                 let payload = catch_unwind(|| sleep(LONG)).unwrap_err();
                 assert!(is_interrupt(&*payload));
@@ -180,7 +180,7 @@ fn expired_limit_is_raised_again_until_it_is_dropped() {
 fn time_out_that_nobody_catches_ends_the_greenlet() {
     let _deadline = deadline();
     let greenlet = spawn(|| {
-        let _timeout = Timeout::start(SHORT);
+        let _timeout = Timeout::start_new(SHORT);
         sleep(LONG);
     });
     let error = greenlet.join().unwrap_err();
@@ -261,7 +261,7 @@ fn many_short_lived_limits_expire_only_in_their_own_time() {
 fn time_out_moved_to_another_greenlet_ends_where_it_was_started() {
     let _deadline = deadline();
     let moved = spawn(|| {
-        let timeout = Timeout::start(Duration::from_millis(20));
+        let timeout = Timeout::start_new(Duration::from_millis(20));
         spawn_local(move || {
             assert!(timeout.pending());
             // Not this one's.

@@ -22,7 +22,7 @@ fn failing(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<B
         "/early-panic" => panic!("on purpose"),
         "/bomb" => std::panic::panic_any(Bomb),
         "/time-out" => {
-            let _timeout = Timeout::start(Duration::from_millis(20));
+            let _timeout = Timeout::start_new(Duration::from_millis(20));
             sleep(DEADLINE);
         }
         _ => {}
@@ -62,7 +62,7 @@ fn failing(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<B
         }),
         "/stream-time-out" => Body::stream(|out| {
             out.send(b"some")?;
-            let _timeout = Timeout::start(Duration::from_millis(20));
+            let _timeout = Timeout::start_new(Duration::from_millis(20));
             sleep(DEADLINE);
             Ok(())
         }),
