@@ -100,6 +100,15 @@ impl Waiter {
     }
 }
 
+impl Waiter {
+    /// Waits for the notification, and is ended by nothing else.
+    pub(crate) fn wait_through(&self) {
+        while self.is_waiting() {
+            switch::park_through();
+        }
+    }
+}
+
 /// Those who wait for one thing, in the order in which they came.
 ///
 /// Whoever gives up stays in the list until half of it has: giving up costs nothing then, and the
