@@ -1,5 +1,6 @@
 //! The greenlet that calls: gevent's `getcurrent`.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use super::handle::kill_task;
@@ -36,6 +37,22 @@ impl Current {
     /// Its number, unlike that of any other greenlet of the process.
     pub fn id(&self) -> u64 {
         self.task.id()
+    }
+
+    /// The number of the greenlet that spawned it: gevent's `spawning_greenlet`. None if that was
+    /// a plain thread.
+    pub fn spawning_greenlet(&self) -> Option<u64> {
+        self.task.parent()
+    }
+
+    /// Where it was spawned: the innermost entry of gevent's `spawning_stack`.
+    pub fn spawning_site(&self) -> &'static Location<'static> {
+        self.task.site()
+    }
+
+    /// A small number of its own: see [`Greenlet::minimal_ident`](crate::Greenlet::minimal_ident).
+    pub fn minimal_ident(&self) -> u32 {
+        self.task.minimal_ident()
     }
 
     /// The hub that it belongs to.

@@ -32,6 +32,29 @@ use crate::task::{Task, lock};
 use crate::waiter::{Stop, Waiter};
 
 /// Where greenlets are spawned that borrow. From [`scope`](crate::scope()).
+///
+/// What they borrow has to be older than the scope:
+///
+/// ```compile_fail,E0373
+/// greenwood_runtime::scope(|s| {
+///     let inside = 1;
+///     s.spawn(|| inside + 1).join().unwrap();
+/// });
+/// ```
+///
+/// and neither the scope nor a handle leaves it:
+///
+/// ```compile_fail
+/// let mut kept = None;
+/// greenwood_runtime::scope(|s| kept = Some(s.spawn(|| 1)));
+/// ```
+///
+/// What can't be shared between threads can be borrowed on the caller's own hub only:
+///
+/// ```compile_fail,E0277
+/// let count = std::cell::Cell::new(0);
+/// greenwood_runtime::scope(|s| drop(s.spawn(|| count.set(1))));
+/// ```
 pub struct Scope<'scope, 'env: 'scope> {
     children: Mutex<Children>,
     /// The caller unwinds: it could not wait for them, so none is started.
