@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{
-    Event, Greenlet, Queue, Semaphore, StreamServer, idle, joinall, killall, sleep, spawn,
-    with_timeout,
+    AsyncResult, CountDownLatch, Event, Greenlet, JoinAll, Queue, Semaphore, StreamServer, idle,
+    iwait, joinall, killall, scope, sleep, spawn, wait, with_timeout,
 };
 
 use crate::support::{EVERYWHERE, From, OnDrop, deadline_of, eventually, fill, spawn_on, waiting};
@@ -27,6 +27,8 @@ struct Scene {
     full: Queue<u8>,
     semaphore: Semaphore,
     endless: Arc<Greenlet<()>>,
+    result: AsyncResult<u8, ()>,
+    latch: CountDownLatch,
     listener: TcpListener,
     server: StreamServer,
     /// Nobody writes to it, and its send buffer is full.
@@ -63,6 +65,8 @@ impl Scene {
             full,
             semaphore: Semaphore::new(0),
             endless: Arc::new(spawn(|| sleep(LONG))),
+            result: AsyncResult::new(),
+            latch: CountDownLatch::new(1),
             listener,
             server: StreamServer::new("127.0.0.1:0", |_, _| ()).unwrap(),
             stream,
@@ -76,6 +80,8 @@ impl Scene {
         self.endless.kill();
         // Whoever was interrupted has left nothing behind that would take what comes now.
         assert_eq!(waiting(&self.event), 0);
+        assert_eq!(waiting(&self.result), 0);
+        assert_eq!(waiting(&self.latch), 0);
         self.semaphore.release();
         assert!(self.semaphore.try_acquire());
         self.empty.put(1).unwrap();
@@ -86,7 +92,7 @@ impl Scene {
 }
 
 /// The calls that block without end, or nearly.
-const CALLS: [&str; 29] = [
+const CALLS: [&str; 40] = [
     "sleep",
     "sleep in turns",
     "idle in turns",
@@ -116,6 +122,17 @@ const CALLS: [&str; 29] = [
     "wait_readable_timeout",
     "wait_writable_timeout",
     "kill_timeout",
+    "greenlet get",
+    "greenlet get_timeout",
+    "kill_with",
+    "JoinAll",
+    "result get",
+    "result get_timeout",
+    "result wait",
+    "latch",
+    "wait",
+    "iwait",
+    "scope",
 ];
 
 /// Writes on: the kernel may find room now and then, long after a socket was full.
@@ -192,6 +209,17 @@ fn call(name: &str, scene: &Scene) {
             stream.wait_writable_timeout(Some(LONG))
         })),
         "kill_timeout" => stubborn(|greenlet| returned(greenlet.kill_timeout(LONG))),
+        "greenlet get" => returned(scene.endless.get()),
+        "greenlet get_timeout" => returned(scene.endless.get_timeout(LONG)),
+        "kill_with" => stubborn(|greenlet| greenlet.kill_with(1)),
+        "JoinAll" => returned(JoinAll::new([&*scene.endless]).timeout(LONG).wait().len()),
+        "result get" => returned(scene.result.get()),
+        "result get_timeout" => returned(scene.result.get_timeout(LONG)),
+        "result wait" => returned(scene.result.wait()),
+        "latch" => returned(scene.latch.wait()),
+        "wait" => returned(wait(&[&scene.event, &*scene.endless], None, None)),
+        "iwait" => returned(iwait(&[&scene.result, &scene.latch], Some(LONG)).next()),
+        "scope" => scope(|s| returned(s.spawn(|| scene.event.wait()).join())),
         _ => panic!("no call {name:?}"),
     }
 }
@@ -303,6 +331,11 @@ fn timed_call(name: &str, scene: &Scene, limit: Duration) -> bool {
             !ended
         }
         "event" => !scene.event.wait_timeout(limit),
+        "greenlet get_timeout" => scene.endless.get_timeout(limit).is_err(),
+        "JoinAll" => (JoinAll::new([&*scene.endless]).timeout(limit).wait()).is_empty(),
+        "result get_timeout" => scene.result.get_timeout(limit).is_err(),
+        "latch" => !scene.latch.wait_timeout(limit),
+        "wait" => wait(&[&scene.latch, &*scene.endless], Some(limit), None).is_empty(),
         "get" => scene.empty.get_timeout(limit).is_err(),
         "put" => scene.full.put_timeout(1, limit).is_err(),
         "acquire" => !scene.semaphore.acquire_timeout(limit),
@@ -331,6 +364,11 @@ fn every_call_with_a_time_out_of_its_own_keeps_it() {
         "kill",
         "killall",
         "event",
+        "greenlet get_timeout",
+        "JoinAll",
+        "result get_timeout",
+        "latch",
+        "wait",
         "get",
         "put",
         "acquire",

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod async_result;
 mod config;
 mod event;
 mod fairness;
@@ -13,7 +14,9 @@ mod greenlets;
 mod hooks;
 mod interrupts;
 mod kills;
+mod life;
 mod limits;
+mod links;
 mod memory;
 mod net;
 mod no_memory;
@@ -23,9 +26,11 @@ mod parking;
 mod pinning;
 mod queue;
 mod resolve;
+mod scopes;
 mod semaphore;
 mod server;
 mod threads;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
+mod wait;

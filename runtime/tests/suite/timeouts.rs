@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{
-    Event, JoinError, Timeout, is_interrupt, sleep, spawn, spawn_local, with_timeout,
+    AsyncResult, Event, JoinError, Timeout, is_interrupt, sleep, spawn, spawn_later, spawn_local,
+    with_timeout, with_timeout_or,
 };
 
 use crate::support::{EVERYWHERE, OnDrop, deadline};
@@ -273,4 +274,184 @@ fn time_out_moved_to_another_greenlet_ends_where_it_was_started() {
         sleep(Duration::from_millis(40));
     });
     moved.join().unwrap();
+}
+
+#[test]
+fn limit_is_not_in_force_before_its_start() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let timeout = Timeout::new(Duration::from_millis(1));
+            assert!(!timeout.pending());
+            assert_eq!(timeout.duration(), Some(Duration::from_millis(1)));
+            assert_eq!(timeout.catch(|| sleep(SHORT)), Ok(()));
+            timeout.start();
+            assert!(timeout.pending());
+            assert!(timeout.catch(|| sleep(LONG)).is_err());
+            assert!(!timeout.pending());
+        });
+    }
+}
+
+#[test]
+fn limit_can_be_started_again() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let timeout = Timeout::new(SHORT);
+            for _ in 0..3 {
+                timeout.start();
+                let begun = Instant::now();
+                assert!(timeout.catch(|| sleep(LONG)).is_err());
+                assert!(begun.elapsed() >= SHORT);
+            }
+            // While it is in force, it starts anew.
+            let timeout = Timeout::start_new(Duration::from_millis(40));
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(60) {
+                timeout.start();
+                assert!(timeout.pending());
+            }
+            assert_eq!(timeout.catch(|| sleep(Duration::ZERO)), Ok(()));
+            // And after it was cancelled.
+            timeout.cancel();
+            timeout.cancel();
+            assert!(!timeout.pending());
+            timeout.start();
+            assert!(timeout.catch(|| sleep(LONG)).is_err());
+        });
+    }
+}
+
+#[test]
+fn none_never_expires() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let timeout = Timeout::start_new(None);
+            assert!(!timeout.pending() && timeout.duration().is_none());
+            assert_eq!(timeout.catch(|| sleep(SHORT)), Ok(()));
+            let timeout = Timeout::raising(None, || "never");
+            timeout.start();
+            sleep(SHORT);
+        });
+    }
+}
+
+#[test]
+fn value_can_stand_for_a_time_out() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let slow = || {
+                sleep(LONG);
+                "slow"
+            };
+            assert_eq!(with_timeout_or(SHORT, "none", slow), "none");
+            assert_eq!(with_timeout_or(LONG, "none", || "quick"), "quick");
+            // Only its own is caught.
+            let outer = with_timeout(SHORT, || with_timeout_or(LONG, "none", slow));
+            assert!(outer.is_err());
+        });
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct TooSlow(u32);
+
+#[test]
+fn limit_may_raise_an_error_of_its_own() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let timeout = Timeout::raising(SHORT, || TooSlow(7));
+            timeout.start();
+            let payload = catch_unwind(|| {
+                // A limit around it, and its own `catch`, let it pass.
+                let inner = with_timeout(LONG, || sleep(LONG));
+                unreachable!("{inner:?}");
+            });
+            let payload = payload.unwrap_err();
+            assert!(!is_interrupt(&*payload) && !timeout.has_raised(&*payload));
+            assert_eq!(*payload.downcast::<TooSlow>().unwrap(), TooSlow(7));
+            // Again, until it is cancelled.
+            assert!(catch_unwind(|| sleep(LONG)).unwrap_err().is::<TooSlow>());
+            timeout.cancel();
+            sleep(Duration::from_millis(1));
+            timeout.start();
+            assert!(catch_unwind(|| sleep(LONG)).unwrap_err().is::<TooSlow>());
+            drop(timeout);
+            sleep(Duration::from_millis(1));
+        });
+    }
+}
+
+#[test]
+fn error_that_nobody_catches_is_the_greenlet_s() {
+    let _deadline = deadline();
+    let greenlet = spawn(|| {
+        let _timeout = Timeout::raising(SHORT, || TooSlow(3));
+        _timeout.start();
+        sleep(LONG);
+    });
+    let JoinError::Panicked { payload, .. } = greenlet.join().unwrap_err() else {
+        panic!("it ends as by a panic");
+    };
+    assert_eq!(
+        *payload.into_inner().downcast::<TooSlow>().unwrap(),
+        TooSlow(3)
+    );
+}
+
+#[test]
+fn what_makes_the_error_is_dropped_with_the_limit() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let dropped = Arc::new(AtomicBool::new(false));
+            let drops = Arc::clone(&dropped);
+            let owned = OnDrop(move || drops.store(true, Ordering::SeqCst));
+            let timeout = Timeout::raising(LONG, move || {
+                let _owned = &owned;
+            });
+            timeout.start();
+            assert!(!dropped.load(Ordering::SeqCst));
+            drop(timeout);
+            assert!(dropped.load(Ordering::SeqCst));
+        });
+    }
+}
+
+#[test]
+fn limit_tells_its_own_payload_from_another_s() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let (first, second) = (Timeout::start_new(SHORT), Timeout::start_new(LONG));
+            let payload = catch_unwind(|| sleep(LONG)).unwrap_err();
+            assert!(first.has_raised(&*payload) && !second.has_raised(&*payload));
+            assert!(first.pending() && second.pending());
+        });
+    }
+}
+
+/// gevent's test_set: of an event and a time-out of zero, the time-out is first.
+#[test]
+fn zero_goes_before_a_value_that_comes_later() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let result = Arc::new(AsyncResult::<i32, ()>::new());
+            let sets = Arc::clone(&result);
+            let setter = spawn_later(Duration::from_millis(2), move || sets.set(1));
+            let timeout = Timeout::raising(Duration::ZERO, || TooSlow(0));
+            timeout.start();
+            let theirs = std::panic::AssertUnwindSafe(&result);
+            let payload = catch_unwind(|| theirs.get().is_ok()).unwrap_err();
+            assert!(payload.is::<TooSlow>());
+            drop(timeout);
+            assert_eq!(result.get(), Ok(&1));
+            setter.join().unwrap().unwrap();
+        });
+    }
 }

@@ -1,0 +1,268 @@
+//! [`wait`] and [`iwait`]: several things at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use greenwood_runtime::{
+    AsyncResult, CountDownLatch, Event, Greenlet, Hub, Waitable, iwait, joinall, sleep, spawn,
+    spawn_later, wait, with_timeout,
+};
+
+use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on};
+
+const LONG: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(5);
+
+fn events(count: usize) -> Vec<Event> {
+    (0..count).map(|_| Event::new()).collect()
+}
+
+fn waitables<W: Waitable>(objects: &[W]) -> Vec<&dyn Waitable> {
+    objects
+        .iter()
+        .map(|object| object as &dyn Waitable)
+        .collect()
+}
+
+#[test]
+fn ready_ones_come_in_the_order_in_which_they_became_so() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let events = Arc::new(events(50));
+            let order: Vec<_> = (0..50).map(|i| i * 7 % 50).collect();
+            let (theirs, sets) = (Arc::clone(&events), order.clone());
+            let setter = spawn(move || {
+                for i in sets {
+                    theirs[i].set();
+                    if i % 3 == 0 {
+                        sleep(Duration::ZERO);
+                    }
+                }
+            });
+            let objects = waitables(&events);
+            // Some may have been set before: those come first, by their places.
+            let ready = wait(&objects, None, None);
+            let already = ready.windows(2).take_while(|it| it[0] < it[1]).count() + 1;
+            let mut sorted = ready.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+            let rest = &ready[already..];
+            let expected: Vec<_> = order.iter().copied().filter(|i| rest.contains(i)).collect();
+            assert_eq!(rest, expected);
+            setter.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn kinds_may_be_mixed() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let event = Arc::new(Event::new());
+            let result = Arc::new(AsyncResult::<i32>::new());
+            let latch = Arc::new(CountDownLatch::new(1));
+            let greenlet = spawn(|| sleep(LONG));
+            let objects: [&dyn Waitable; 4] = [&*event, &*result, &*latch, &greenlet];
+            assert!(objects.iter().all(|object| !object.ready()));
+            assert_eq!(wait(&objects, Some(Duration::ZERO), None), []);
+            let mut ready = iwait(&objects, None);
+            latch.count_down();
+            assert_eq!(ready.next(), Some(2));
+            greenlet.kill_nowait();
+            assert_eq!(ready.next(), Some(3));
+            result.set(1).unwrap();
+            assert_eq!(ready.next(), Some(1));
+            assert_eq!(ready.size_hint(), (0, Some(1)));
+            event.set();
+            assert_eq!(ready.next(), Some(0));
+            assert_eq!((ready.next(), ready.next()), (None, None));
+            drop(ready);
+            assert!(objects.iter().all(|object| object.ready()));
+            assert_eq!(wait(&objects, None, None), [0, 1, 2, 3]);
+        });
+    }
+}
+
+#[test]
+fn count_says_how_many() {
+    let _deadline = deadline();
+    let events = events(5);
+    let objects = waitables(&events);
+    assert_eq!(wait(&objects, None, Some(0)), []);
+    events[3].set();
+    events[1].set();
+    assert_eq!(wait(&objects, None, Some(1)), [1]);
+    assert_eq!(wait(&objects, None, Some(2)), [1, 3]);
+    assert_eq!(wait(&objects, Some(SHORT), Some(3)), [1, 3]);
+    // More than there are.
+    events.iter().for_each(Event::set);
+    assert_eq!(wait(&objects, None, Some(9)).len(), 5);
+    assert_eq!(wait(&[], None, None), []);
+    assert_eq!(iwait(&[], None).next(), None);
+}
+
+#[test]
+fn time_limit_is_one_for_all() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let events = events(3);
+            let objects = waitables(&events);
+            let start = Instant::now();
+            assert_eq!(wait(&objects, Some(SHORT), None), []);
+            assert!(start.elapsed() >= SHORT);
+            events[2].set();
+            let mut ready = iwait(&objects, Some(SHORT));
+            assert_eq!(ready.next(), Some(2));
+            assert_eq!(ready.next(), None);
+            // What comes after the time is not waited for, but not lost either.
+            events[0].set();
+            assert_eq!(ready.next(), Some(0));
+            drop(ready);
+            assert!(with_timeout(SHORT, || wait(&objects, None, None)).is_err());
+            let limited = with_timeout(LONG, || wait(&objects, Some(SHORT), None));
+            assert_eq!(limited.unwrap(), [0, 2]);
+        });
+    }
+}
+
+#[test]
+fn one_may_be_given_more_than_once() {
+    let _deadline = deadline();
+    let event = Event::new();
+    let greenlet = spawn(|| sleep(SHORT));
+    let objects: [&dyn Waitable; 4] = [&greenlet, &event, &greenlet, &greenlet];
+    assert_eq!(wait(&objects, None, Some(3)), [0, 2, 3]);
+    event.set();
+    assert_eq!(wait(&objects, None, None), [0, 1, 2, 3]);
+    assert!(joinall([&greenlet, &greenlet, &greenlet], None));
+}
+
+/// gevent's issue 771: who waits from within a notification waits for the next set.
+#[test]
+fn wait_after_a_clear_waits_for_the_next_set() {
+    let _deadline = deadline();
+    let event = Arc::new(Event::new());
+    let theirs = Arc::clone(&event);
+    spawn(move || {
+        let sets = Arc::clone(&theirs);
+        let setter = spawn(move || sets.set());
+        assert_eq!(wait(&[&*theirs], None, None), [0]);
+        setter.join().unwrap();
+        theirs.clear();
+        assert_eq!(wait(&[&*theirs], Some(SHORT), None), []);
+        assert!(!theirs.is_set());
+    })
+    .join()
+    .unwrap();
+    event.set();
+    for _ in 0..2 {
+        assert_eq!(wait(&[&*event], None, None), [0]);
+    }
+}
+
+#[test]
+fn killed_waiter_leaves_the_objects_alone() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        let event = Arc::new(Event::new());
+        let started = Arc::new(Event::new());
+        let (theirs, ready) = (Arc::clone(&event), Arc::clone(&started));
+        let greenlet = Arc::new(spawn(move || theirs.wait()));
+        let (waited, theirs) = (Arc::clone(&greenlet), Arc::clone(&event));
+        let waiter = spawn_on(0, move || {
+            ready.set();
+            wait(&[&*theirs, &*waited], None, None)
+        });
+        started.wait();
+        from.run(move || waiter.kill());
+        assert!(!greenlet.ready());
+        event.set();
+        assert_eq!(wait(&[&*event, &*greenlet], None, None), [0, 1]);
+    }
+}
+
+#[test]
+fn thousands_are_waited_for() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let greenlets: Vec<Greenlet<usize>> = (0..3_000)
+                .map(|i| {
+                    spawn_on(any_hub(i), move || {
+                        if i % 5 == 0 {
+                            sleep(Duration::from_micros(i as u64));
+                        }
+                        i
+                    })
+                })
+                .collect();
+            let mut seen = vec![false; greenlets.len()];
+            for place in iwait(&waitables(&greenlets), None) {
+                assert!(greenlets[place].ready());
+                assert!(!std::mem::replace(&mut seen[place], true));
+            }
+            assert!(seen.into_iter().all(|seen| seen));
+        });
+    }
+}
+
+#[test]
+fn waits_given_up_leave_nothing_behind() {
+    let _deadline = deadline();
+    let before = Hub::greenlets();
+    let event = Arc::new(Event::new());
+    let kept = Arc::new(());
+    for i in 0..2_000 {
+        let (theirs, kept) = (Arc::clone(&event), Arc::clone(&kept));
+        let waiter = spawn_on(any_hub(i), move || {
+            let _kept = kept;
+            let silent = Event::new();
+            if i % 2 == 0 {
+                let limit = Some(Duration::from_micros(1));
+                assert_eq!(wait(&[&*theirs, &silent], limit, None), []);
+            } else {
+                wait(&[&*theirs, &silent], None, None);
+            }
+        });
+        if i % 2 == 1 {
+            waiter.kill();
+        }
+    }
+    // The greenlets are gone, with all that they waited by.
+    eventually("all have ended", || Arc::strong_count(&kept) == 1);
+    eventually("none is left", || Hub::greenlets() <= before + 100);
+    event.set();
+    assert_eq!(wait(&[&*event], None, None), [0]);
+}
+
+#[test]
+fn iterator_begun_and_dropped_is_told_nothing() {
+    let _deadline = deadline();
+    let (first, second) = (Arc::new(Event::new()), Event::new());
+    let theirs = Arc::clone(&first);
+    spawn_later(Duration::from_millis(1), move || theirs.set());
+    let mut ready = iwait(&[&*first, &second], None);
+    assert_eq!(ready.next(), Some(0));
+    drop(ready);
+    second.set();
+    assert!(second.wait());
+}
+
+#[test]
+fn who_unwinds_takes_what_is_ready_and_does_not_wait() {
+    let _deadline = deadline();
+    let unwinds = spawn(|| {
+        let event = Event::new();
+        let set = Event::new();
+        set.set();
+        let _looks = crate::support::OnDrop(|| {
+            assert_eq!(wait(&[&event, &set], None, None), [1]);
+        });
+        std::panic::resume_unwind(Box::new("as asked"))
+    });
+    let error: Result<(), _> = unwinds.join();
+    assert!(error.unwrap_err().to_string().ends_with("as asked"));
+}
