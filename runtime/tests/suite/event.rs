@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use greenwood_runtime::{Event, joinall};
+use greenwood_runtime::{Event, idle, joinall, spawn_local};
 
 use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on, waiting};
 
@@ -110,4 +110,54 @@ fn those_who_gave_up_are_forgotten() {
     assert_eq!(waiting(&event), 0);
     event.set();
     assert!(event.wait());
+}
+
+/// gevent's TestEvent_SetThenClear.
+#[test]
+fn set_that_is_taken_back_at_once_wakes_all_who_waited() {
+    let _deadline = deadline();
+    for count in [1, 100, 1_000] {
+        let event = Arc::new(Event::new());
+        let waiters: Vec<_> = (0..count)
+            .map(|i| {
+                let event = Arc::clone(&event);
+                spawn_on(any_hub(i), move || event.wait())
+            })
+            .collect();
+        eventually("all wait", || waiting(&event) == count);
+        event.set();
+        event.clear();
+        for waiter in waiters {
+            assert!(waiter.join().unwrap());
+        }
+    }
+}
+
+/// gevent's issue 1520: who waits for an event that is set goes on at once, and those who were
+/// woken by the set go on in their order.
+#[test]
+fn wait_for_a_set_event_does_not_switch() {
+    let _deadline = deadline();
+    spawn_on(0, || {
+        let event = Arc::new(Event::new());
+        let order = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let waiters: Vec<_> = (1..=2)
+            .map(|i| {
+                let (event, order) = (Arc::clone(&event), std::rc::Rc::clone(&order));
+                spawn_local(move || {
+                    event.wait();
+                    order.borrow_mut().push(i);
+                })
+            })
+            .collect();
+        idle();
+        assert_eq!(waiting(&event), 2);
+        event.set();
+        assert!(event.wait());
+        order.borrow_mut().push(0);
+        assert!(joinall(&waiters, None));
+        assert_eq!(*order.borrow(), [0, 1, 2]);
+    })
+    .join()
+    .unwrap();
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{
-    Builder, Event, Greenlet, Hub, Queue, Semaphore, idle, sleep, spawn_local,
+    AsyncResult, Builder, CountDownLatch, Event, Greenlet, Hub, Queue, Semaphore, idle, scope,
+    sleep, spawn_local, wait,
 };
 
 use crate::support::{deadline, spawn_on};
@@ -100,6 +101,34 @@ fn spawning_for_ever_does_not_starve_the_hub() {
         chain(Arc::clone(over), Arc::clone(&done));
         vec![spawn_local(move || assert!(done.wait()))]
     });
+}
+
+/// What is ready at once counts too.
+#[test]
+fn waits_for_what_is_ready_do_not_starve_the_hub() {
+    static SET: Event = Event::new();
+    static RESULT: AsyncResult<u8, ()> = AsyncResult::new();
+    SET.set();
+    RESULT.set(1).ok();
+    check(|over| loops(over, 2, || assert!(SET.wait())));
+    check(|over| loops(over, 2, || assert!(RESULT.get().is_ok())));
+    check(|over| {
+        loops(over, 2, || {
+            assert_eq!(wait(&[&SET, &RESULT], None, None).len(), 2)
+        })
+    });
+    check(|over| {
+        let over = Arc::clone(over);
+        vec![spawn_local(move || {
+            let ended = spawn_local(|| 1);
+            let latch = CountDownLatch::new(0);
+            while !over.load(Ordering::SeqCst) {
+                assert!(ended.join_timeout(Duration::ZERO) && ended.get().is_ok());
+                assert!(latch.wait());
+            }
+        })]
+    });
+    check(|over| loops(over, 2, || scope(|s| s.spawn_local(|| ()).join().unwrap())));
 }
 
 #[test]
