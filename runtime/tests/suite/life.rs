@@ -160,10 +160,11 @@ fn payload_comes_to_the_joiner_though_the_kill_is_swallowed() {
             });
             begun.wait();
             let error = from.run(move || {
-                greenlet.kill_with(vec![1, 2]);
+                greenlet.throw(vec![1, 2]);
                 // The first one decides.
-                greenlet.kill_with("late");
+                greenlet.throw("late");
                 greenlet.kill();
+                greenlet.kill_with("later");
                 greenlet.join().unwrap_err()
             });
             let JoinError::KilledWith { payload, .. } = error else {

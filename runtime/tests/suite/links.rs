@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenwood_runtime::{
     AsyncResult, Event, Greenlet, Hub, JoinError, Queue, current_id, getcurrent, sleep, spawn,
@@ -290,6 +290,29 @@ fn link_that_blocks_keeps_no_joiner() {
         gate.set();
         assert_eq!(full.get(), Ok(3));
         linked.wait();
+    }
+}
+
+#[test]
+fn joiner_that_comes_during_the_links_waits_for_them() {
+    let _deadline = deadline();
+    for _ in 0..20 {
+        let (go, greenlet) = ending_with(0, || ());
+        let log = Log::default();
+        let append = append(&log, 1);
+        greenlet.rawlink(|error| {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(1) {
+                std::hint::spin_loop();
+            }
+            append(error);
+        });
+        go.set();
+        while !greenlet.ready() {
+            std::thread::yield_now();
+        }
+        assert!(greenlet.join_timeout(LONG));
+        assert_eq!(*log.lock().unwrap(), [1]);
     }
 }
 
