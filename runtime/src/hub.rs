@@ -34,6 +34,10 @@ const RUNS_PER_POLL: u32 = 128;
 const TIME_PER_POLL_NS: u64 = 5_000_000;
 const RUNS_PER_LOOK: u32 = 4;
 
+/// A call that returns at once takes nanoseconds, where a poll takes a microsecond and more, and
+/// the clock many of them: so many calls count as one run. Fewer when they are far between.
+const CALLS_PER_RUN: u32 = 16;
+
 /// How many coroutines a hub keeps for the next greenlets, each with its stack.
 const IDLE_COROUTINES: usize = 256;
 
@@ -120,9 +124,15 @@ pub(crate) struct HubLocal {
     idle: RefCell<Vec<Arc<Parker>>>,
     starting: RefCell<VecDeque<Starting>>,
     runs: Cell<u32>,
+    /// Blocking calls, which perhaps need not wait, up to the next that counts as a run; and how
+    /// many there are from one to the next.
+    calls_left: Cell<u32>,
+    calls_per_run: Cell<u32>,
+    /// When the last of those was.
+    last_call: Cell<u64>,
     /// One of the hub's own two greenlets is at work.
     in_loop: Cell<bool>,
-    /// When the first of them were made.
+    /// When the clock was first looked at since the last poll; zero: not yet.
     first_look: Cell<u64>,
     /// To be woken after the next poll.
     after_poll: RefCell<Vec<Arc<Task>>>,
@@ -268,6 +278,9 @@ fn launch(
             idle: RefCell::default(),
             starting: RefCell::default(),
             runs: Cell::new(0),
+            calls_left: Cell::new(0),
+            calls_per_run: Cell::new(1),
+            last_call: Cell::new(0),
             in_loop: Cell::new(false),
             first_look: Cell::new(0),
             after_poll: RefCell::default(),
@@ -294,7 +307,7 @@ fn serve_inbox(local: &'static HubLocal) {
         registration.wait();
         local.in_loop.set(true);
         // A poll has just been made.
-        local.runs.set(0);
+        local.polled();
         for task in local.after_poll.take() {
             task.wake_here();
         }
@@ -325,7 +338,7 @@ fn serve_timers(local: &'static HubLocal) {
         local.in_loop.set(false);
         registration.wait();
         local.in_loop.set(true);
-        local.runs.set(0);
+        local.polled();
         local.timers.fire();
     }
 }
@@ -409,15 +422,39 @@ impl HubLocal {
         let runs = self.runs.get();
         self.runs.set(runs + 1);
         if runs % RUNS_PER_LOOK == RUNS_PER_LOOK - 1 {
-            self.look_at_the_clock(runs);
+            self.look_at_the_clock(coarse_now_ns());
         }
         runs < RUNS_PER_POLL
     }
 
-    /// Ends the runs without a poll early when they take long.
-    fn look_at_the_clock(&self, runs: u32) {
+    /// Counts a blocking call, which perhaps need not wait; false when it is time for a poll.
+    #[inline]
+    pub(crate) fn may_call_on(&self) -> bool {
+        let left = self.calls_left.get();
+        if left == 0 {
+            return self.count_calls();
+        }
+        self.calls_left.set(left - 1);
+        self.runs.get() < RUNS_PER_POLL
+    }
+
+    #[inline(never)]
+    fn count_calls(&self) -> bool {
         let now = coarse_now_ns();
-        if runs < RUNS_PER_LOOK {
+        let took = now.saturating_sub(self.last_call.replace(now));
+        let calls = match took > TIME_PER_POLL_NS {
+            true => 1,
+            false => (self.calls_per_run.get() * 2).min(CALLS_PER_RUN),
+        };
+        self.calls_per_run.set(calls);
+        self.calls_left.set(calls - 1);
+        self.look_at_the_clock(now);
+        self.may_run_on()
+    }
+
+    /// Ends the runs without a poll early when they take long.
+    fn look_at_the_clock(&self, now: u64) {
+        if self.first_look.get() == 0 {
             self.first_look.set(now);
         } else if now.saturating_sub(self.first_look.get()) > TIME_PER_POLL_NS {
             self.runs.set(RUNS_PER_POLL);
@@ -427,6 +464,7 @@ impl HubLocal {
     /// Says that a poll has just been made.
     pub(crate) fn polled(&self) {
         self.runs.set(0);
+        self.first_look.set(0);
     }
 
     fn wake(&self, task: &Arc<Task>) {

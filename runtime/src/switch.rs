@@ -85,15 +85,22 @@ pub(crate) fn may_wait() -> bool {
     !std::thread::panicking()
 }
 
-/// What every blocking call does first: raises a kill or a time-out that is due.
+/// What every blocking call does first: raises a kill or a time-out that is due, and counts the
+/// call, so that one that never has to wait lets the others have their turn now and then.
 ///
 /// Nothing has been taken or queued yet, so nothing can be lost here.
-#[inline]
+// One call, and not the three that it makes, where a generic function is compiled elsewhere.
+#[inline(never)]
 pub(crate) fn check() {
     if let Some(interrupt) = due()
         && may_wait()
     {
         raise_without_wait(interrupt);
+    }
+    if let Some(local) = hub::try_local()
+        && !local.may_call_on()
+    {
+        share_now();
     }
 }
 
@@ -361,14 +368,20 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
     Parked::Woken
 }
 
-/// Counts a call that might have waited and did not: now and then the others have their turn all
-/// the same.
+/// Counts a call that might have waited and did not, and takes a system call's time all the same
+/// (others are counted by [`check`]): now and then the others have their turn.
 #[inline]
 pub(crate) fn share() {
     if let Some(local) = hub::try_local()
         && !local.may_run_on()
-        && may_wait()
     {
+        share_now();
+    }
+}
+
+#[cold]
+fn share_now() {
+    if may_wait() {
         pass(true);
     }
 }
