@@ -83,7 +83,10 @@ pub use greenlet::{
 };
 pub use latch::CountDownLatch;
 pub use panics::{is_interrupt, is_kill};
-pub use queue::{GetError, PutError, Queue};
+pub use queue::{
+    Channel, GetError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue, QueueIter,
+    SimpleQueue,
+};
 pub use scope::{ScopedGreenlet, scope};
 pub use semaphore::Semaphore;
 pub use server::{Detached, Seat, StreamServer};

@@ -131,6 +131,11 @@ impl Watchers {
         self.0.push(watcher);
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes out all, to be [told](Watchers::tell) without the thing's lock.
     #[inline]
     #[must_use = "they are to be told"]

@@ -31,10 +31,15 @@ pub(crate) enum Stop {
 impl Waiter {
     /// A wait of the calling greenlet or thread.
     pub(crate) fn new() -> Arc<Waiter> {
-        Arc::new(Waiter {
+        Arc::new(Waiter::here())
+    }
+
+    /// As [`new`](Waiter::new), to be a part of something larger that is shared.
+    pub(crate) fn here() -> Waiter {
+        Waiter {
             sleeper: switch::sleeper(),
             state: AtomicU8::new(WAITING),
-        })
+        }
     }
 
     /// A wait of a coroutine that is no greenlet, by `parker`.
@@ -154,6 +159,16 @@ impl<N: Node> WaitList<N> {
         self.nodes.pop_front()
     }
 
+    /// Whether nobody is in it, not even who has given up.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    pub(crate) fn first(&self) -> Option<&N> {
+        self.nodes.front()
+    }
+
     /// Takes out all.
     pub(crate) fn take(&mut self) -> VecDeque<N> {
         self.abandoned = 0;
@@ -171,6 +186,12 @@ impl<N: Node> WaitList<N> {
         None
     }
 
+    /// Takes out the first, and claims it if it still waits.
+    #[must_use = "who is claimed must be woken"]
+    pub(crate) fn claim_first(&mut self) -> Option<N> {
+        self.pop().filter(|node| node.waiter().claim())
+    }
+
     /// Says that one of the list has given up.
     pub(crate) fn abandon(&mut self) {
         self.abandoned += 1;
@@ -178,6 +199,11 @@ impl<N: Node> WaitList<N> {
             self.nodes.retain(|node| node.waiter().is_waiting());
             self.abandoned = 0;
         }
+    }
+
+    /// Whether anybody waits.
+    pub(crate) fn any(&self) -> bool {
+        self.nodes.iter().any(|node| node.waiter().is_waiting())
     }
 
     /// How many wait.

@@ -7,6 +7,13 @@ use std::time::Duration;
 
 use greenwood_runtime::{GetError, PutError, Queue, joinall};
 
+mod channel;
+mod exchange;
+mod join;
+mod kinds;
+mod peek;
+mod shutdown;
+
 use crate::support::{EVERYWHERE, From, OnDrop, any_hub, count, deadline, eventually, spawn_on};
 
 #[test]

@@ -1,0 +1,544 @@
+//! What all queues have in common: who waits, who is served, and the end.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::store::Store;
+use super::{GetError, PutError};
+use crate::switch;
+use crate::task::lock;
+use crate::waitable::{Watcher, Watchers};
+use crate::waiter::{Node, Stop, WaitList, Waiter};
+
+/// The capacity of a queue without a bound.
+pub(super) const UNBOUNDED: usize = usize::MAX;
+
+/// A queue over a store `S` of its items.
+///
+/// Who waits for an item waits while nothing is stored; who waits with one, while as much is stored
+/// as may be. So there are never both, and nobody waits for what is there.
+pub(super) struct Core<T, S> {
+    state: Mutex<State<T, S>>,
+}
+
+struct State<T, S> {
+    store: S,
+    /// How many items may be stored. With none, each goes from hand to hand.
+    capacity: usize,
+    shut_down: bool,
+    /// Items put, less those reported as done.
+    unfinished: usize,
+    getters: WaitList<Arc<Hand<T>>>,
+    putters: WaitList<Arc<Hand<T>>>,
+    joiners: WaitList<Arc<Waiter>>,
+    watchers: Watchers,
+}
+
+/// One who waits, with room for the item that he gets or wants to put.
+///
+/// A getter that is woken without an item learns by that of the shutdown.
+struct Hand<T> {
+    waiter: Waiter,
+    item: Mutex<Option<T>>,
+    /// The shutdown has come, and a putter still has its item.
+    refused: AtomicBool,
+    /// Of who wants to see the item and not to have it.
+    copy: Option<fn(&T) -> T>,
+}
+
+impl<T> Hand<T> {
+    fn new(item: Option<T>, copy: Option<fn(&T) -> T>) -> Arc<Hand<T>> {
+        Arc::new(Hand {
+            waiter: Waiter::here(),
+            item: Mutex::new(item),
+            refused: AtomicBool::new(false),
+            copy,
+        })
+    }
+}
+
+impl<T> Node for Arc<Hand<T>> {
+    fn waiter(&self) -> &Waiter {
+        &self.waiter
+    }
+}
+
+/// Those who have been claimed or are to be told: woken when this is dropped, which is to be after
+/// the queue's lock.
+struct Wakes<T> {
+    hand: Option<Arc<Hand<T>>>,
+    /// Rare, and kept small: this is returned by every put and get.
+    others: Option<Box<Others<T>>>,
+}
+
+struct Others<T> {
+    hands: Vec<Arc<Hand<T>>>,
+    watchers: Watchers,
+}
+
+impl<T> Wakes<T> {
+    #[inline]
+    const fn none() -> Wakes<T> {
+        Wakes {
+            hand: None,
+            others: None,
+        }
+    }
+
+    #[cold]
+    fn others(&mut self) -> &mut Others<T> {
+        self.others.get_or_insert_with(|| {
+            Box::new(Others {
+                hands: Vec::new(),
+                watchers: Watchers::new(),
+            })
+        })
+    }
+}
+
+impl<T> Wakes<T> {
+    #[inline(never)]
+    fn wake(&mut self) {
+        // Who has seen the item before who has got it.
+        if let Some(others) = self.others.take() {
+            for hand in others.hands {
+                hand.waiter.wake();
+            }
+            others.watchers.tell();
+        }
+        if let Some(hand) = self.hand.take() {
+            hand.waiter.wake();
+        }
+    }
+}
+
+impl<T> Drop for Wakes<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.hand.is_some() || self.others.is_some() {
+            self.wake();
+        }
+    }
+}
+
+impl<T, S> Core<T, S> {
+    pub(super) const fn new(store: S, capacity: usize, unfinished: usize) -> Core<T, S> {
+        Core {
+            state: Mutex::new(State {
+                store,
+                capacity,
+                shut_down: false,
+                unfinished,
+                getters: WaitList::new(),
+                putters: WaitList::new(),
+                joiners: WaitList::new(),
+                watchers: Watchers::new(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T, S>> {
+        lock(&self.state)
+    }
+}
+
+impl<T, S: Store<T>> Core<T, S> {
+    pub(super) fn put_nowait(&self, item: T) -> Result<(), PutError<T>> {
+        // The guard is dropped at the end of the statement, before those in the answer are woken.
+        let offered = self.state().offer(item);
+        offered.map(drop)
+    }
+
+    #[inline]
+    pub(super) fn put_until(&self, item: T, deadline: Option<u64>) -> Result<(), PutError<T>> {
+        switch::check();
+        let mut state = self.state();
+        match state.offer(item) {
+            Ok(wakes) => {
+                drop(state);
+                drop(wakes);
+                Ok(())
+            }
+            Err(PutError::Full(item)) if switch::may_wait() => {
+                self.await_room(state, item, deadline)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits with the item until it is stored or taken.
+    #[inline(never)]
+    fn await_room(
+        &self,
+        mut state: MutexGuard<'_, State<T, S>>,
+        item: T,
+        deadline: Option<u64>,
+    ) -> Result<(), PutError<T>> {
+        let hand = Hand::new(Some(item), None);
+        state.putters.push(Arc::clone(&hand));
+        // Nothing is stored, and yet a get would not wait any more.
+        let watchers = match state.capacity {
+            0 => state.watchers.take(),
+            _ => Watchers::new(),
+        };
+        drop(state);
+        watchers.tell();
+        let stop = match hand.waiter.wait(deadline) {
+            Ok(()) if hand.refused.load(Ordering::Relaxed) => None,
+            // Who has claimed it takes the item, perhaps only now.
+            Ok(()) => return Ok(()),
+            Err(stop) => {
+                self.state().putters.abandon();
+                Some(stop)
+            }
+        };
+        // The hand may stay in the list for a while; the item must not.
+        let item = lock(&hand.item).take();
+        let item = item.expect("nobody takes it from a hand that was not claimed");
+        match stop {
+            None => Err(PutError::ShutDown(item)),
+            Some(Stop::Deadline) => Err(PutError::Full(item)),
+            Some(Stop::Interrupt(interrupt)) => switch::raise(interrupt),
+        }
+    }
+
+    pub(super) fn get_nowait(&self) -> Result<T, GetError> {
+        let (item, wakes) = {
+            let mut state = self.state();
+            let taken = state.take();
+            taken.ok_or_else(|| state.why_empty())?
+        };
+        drop(wakes);
+        Ok(item)
+    }
+
+    #[inline]
+    pub(super) fn get_until(&self, deadline: Option<u64>) -> Result<T, GetError> {
+        switch::check();
+        let mut state = self.state();
+        match state.take() {
+            Some((item, wakes)) => {
+                drop(state);
+                drop(wakes);
+                Ok(item)
+            }
+            None => self.await_item(state, None, deadline),
+        }
+    }
+
+    pub(super) fn peek_nowait(&self) -> Result<T, GetError>
+    where
+        T: Clone,
+    {
+        let state = self.state();
+        let item = state.store.peek().cloned();
+        item.ok_or_else(|| state.why_empty())
+    }
+
+    pub(super) fn peek_until(&self, deadline: Option<u64>) -> Result<T, GetError>
+    where
+        T: Clone,
+    {
+        switch::check();
+        let state = self.state();
+        match state.store.peek() {
+            Some(item) => Ok(item.clone()),
+            None => self.await_item(state, Some(T::clone), deadline),
+        }
+    }
+
+    /// Waits for an item, or with `copy` for the sight of one.
+    #[inline(never)]
+    fn await_item(
+        &self,
+        mut state: MutexGuard<'_, State<T, S>>,
+        copy: Option<fn(&T) -> T>,
+        deadline: Option<u64>,
+    ) -> Result<T, GetError> {
+        if state.shut_down || !switch::may_wait() {
+            return Err(state.why_empty());
+        }
+        let hand = Hand::new(None, copy);
+        state.getters.push(Arc::clone(&hand));
+        drop(state);
+        match hand.waiter.wait(deadline) {
+            Ok(()) => lock(&hand.item).take().ok_or(GetError::ShutDown),
+            Err(stop) => {
+                self.state().getters.abandon();
+                match stop {
+                    Stop::Deadline => Err(GetError::Empty),
+                    Stop::Interrupt(interrupt) => switch::raise(interrupt),
+                }
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state().store.len()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let state = self.state();
+        state.store.len() >= state.capacity
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.state().capacity
+    }
+
+    pub(super) fn set_capacity(&self, capacity: usize) {
+        let mut wakes = Wakes::none();
+        let mut state = self.state();
+        state.capacity = capacity;
+        while state.admit(&mut wakes) {}
+        drop(state);
+        drop(wakes);
+    }
+
+    /// How many wait to put, and how many to get.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.putters.len(), state.getters.len())
+    }
+
+    pub(super) fn shutdown(&self, immediate: bool) {
+        let mut state = self.state();
+        state.shut_down = true;
+        let mut joiners = None;
+        let dropped = immediate.then(|| {
+            let dropped = state.store.drain();
+            state.unfinished = state.unfinished.saturating_sub(dropped.len());
+            if state.unfinished == 0 {
+                joiners = Some(state.joiners.take());
+            }
+            dropped
+        });
+        let (getters, putters) = (state.getters.take(), state.putters.take());
+        let watchers = state.watchers.take();
+        drop(state);
+        for hand in getters.into_iter().chain(putters) {
+            hand.refused.store(true, Ordering::Relaxed);
+            hand.waiter.notify();
+        }
+        for joiner in joiners.into_iter().flatten() {
+            joiner.notify();
+        }
+        watchers.tell();
+        // Last, as the items' own code may panic.
+        drop(dropped);
+    }
+
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.state().shut_down
+    }
+
+    pub(super) fn unfinished(&self) -> usize {
+        self.state().unfinished
+    }
+
+    /// # Panics
+    ///
+    /// If nothing is unfinished.
+    pub(super) fn task_done(&self) {
+        let joiners = {
+            let mut state = self.state();
+            let left = state.unfinished.checked_sub(1);
+            state.unfinished = left.expect("task_done called more often than items were put");
+            match state.unfinished {
+                0 => state.joiners.take(),
+                _ => return,
+            }
+        };
+        for joiner in joiners {
+            joiner.notify();
+        }
+    }
+
+    /// Whether all is done.
+    pub(super) fn join_until(&self, deadline: Option<u64>) -> bool {
+        switch::check();
+        let waiter = {
+            let mut state = self.state();
+            if state.unfinished == 0 {
+                return true;
+            }
+            if !switch::may_wait() {
+                return false;
+            }
+            let waiter = Waiter::new();
+            state.joiners.push(Arc::clone(&waiter));
+            waiter
+        };
+        match waiter.wait(deadline) {
+            Ok(()) => true,
+            Err(stop) => {
+                self.state().joiners.abandon();
+                match stop {
+                    Stop::Deadline => false,
+                    Stop::Interrupt(interrupt) => switch::raise(interrupt),
+                }
+            }
+        }
+    }
+
+    /// A copy of what is stored, the bound and the count of what is unfinished.
+    pub(super) fn copy(&self) -> Core<T, S>
+    where
+        S: Clone,
+    {
+        let state = self.state();
+        Core::new(state.store.clone(), state.capacity, state.unfinished)
+    }
+
+    pub(super) fn ready(&self) -> bool {
+        self.state().ready()
+    }
+
+    pub(super) fn watch(&self, watcher: Watcher) -> bool {
+        let mut state = self.state();
+        let ready = state.ready();
+        if !ready {
+            state.watchers.add(watcher);
+        }
+        !ready
+    }
+
+    pub(super) fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct(name)
+            .field("len", &state.store.len())
+            .field("maxsize", &maxsize(state.capacity))
+            .field("getters", &state.getters.len())
+            .field("putters", &state.putters.len())
+            .field("unfinished", &state.unfinished)
+            .field("shut_down", &state.shut_down)
+            .finish()
+    }
+}
+
+impl<T, S: Store<T>> State<T, S> {
+    /// Gives the item to who waits longest, else stores it.
+    ///
+    /// # Errors
+    ///
+    /// [`PutError`], with the item.
+    #[inline]
+    fn offer(&mut self, item: T) -> Result<Wakes<T>, PutError<T>> {
+        if self.shut_down {
+            return Err(PutError::ShutDown(item));
+        }
+        let mut wakes = Wakes::none();
+        let item = match self.getters.is_empty() {
+            true => item,
+            false => match self.hand_over(item, &mut wakes) {
+                Some(item) => item,
+                None => return Ok(wakes),
+            },
+        };
+        if self.store.len() >= self.capacity {
+            return Err(PutError::Full(item));
+        }
+        self.unfinished += 1;
+        if !self.watchers.is_empty() {
+            wakes.others().watchers = self.watchers.take();
+        }
+        self.store.push(item);
+        Ok(wakes)
+    }
+
+    /// Gives the item to who waits longest, and lets those see it who are before; returns it if
+    /// nobody has taken it.
+    fn hand_over(&mut self, mut item: T, wakes: &mut Wakes<T>) -> Option<T> {
+        while let Some(getter) = self.getters.first() {
+            if let Some(copy) = getter.copy {
+                // Who looks stays in the list until it is made: the item's own code may panic.
+                let copied = copy(&item);
+                *lock(&getter.item) = Some(copied);
+                wakes.others().hands.extend(self.getters.claim_first());
+                continue;
+            }
+            let Some(getter) = self.getters.pop() else {
+                break;
+            };
+            // Before the claim: from then on the getter may look.
+            *lock(&getter.item) = Some(item);
+            if getter.waiter.claim() {
+                self.unfinished += 1;
+                wakes.hand = Some(getter);
+                return None;
+            }
+            let refused = lock(&getter.item).take();
+            item = refused.expect("put there above, and nobody else takes it");
+        }
+        Some(item)
+    }
+
+    /// Takes the next item, and lets in that of who waits longest for room.
+    #[inline]
+    fn take(&mut self) -> Option<(T, Wakes<T>)> {
+        let mut wakes = Wakes::none();
+        if let Some(item) = self.store.pop() {
+            self.admit(&mut wakes);
+            return Some((item, wakes));
+        }
+        // Where nothing is stored, from hand to hand.
+        let item = self.claim_putter(&mut wakes)?;
+        Some((item, wakes))
+    }
+
+    /// Stores the item of who waits longest for room, if there is room; whether it has.
+    #[inline]
+    fn admit(&mut self, wakes: &mut Wakes<T>) -> bool {
+        if self.putters.is_empty() || self.store.len() >= self.capacity {
+            return false;
+        }
+        let item = self.claim_putter(wakes);
+        let found = item.is_some();
+        if let Some(item) = item {
+            self.store.push(item);
+        }
+        found
+    }
+
+    /// Takes the item of who waits longest for room.
+    fn claim_putter(&mut self, wakes: &mut Wakes<T>) -> Option<T> {
+        let putter = self.putters.claim_one()?;
+        let item = lock(&putter.item).take();
+        self.unfinished += 1;
+        match &mut wakes.hand {
+            Some(_) => wakes.others().hands.push(putter),
+            none => *none = Some(putter),
+        }
+        Some(item.expect("a putter has its item until it is claimed"))
+    }
+
+    fn why_empty(&self) -> GetError {
+        if self.shut_down {
+            GetError::ShutDown
+        } else {
+            GetError::Empty
+        }
+    }
+
+    /// Whether a get would return at once.
+    fn ready(&self) -> bool {
+        self.store.len() > 0 || self.shut_down || (self.capacity == 0 && self.putters.any())
+    }
+}
+
+/// The bound as gevent gives it: 0 for none.
+pub(super) fn maxsize(capacity: usize) -> usize {
+    match capacity {
+        UNBOUNDED => 0,
+        bounded => bounded,
+    }
+}
+
+/// The opposite of [`maxsize`].
+pub(super) const fn capacity(maxsize: usize) -> usize {
+    match maxsize {
+        0 => UNBOUNDED,
+        bounded => bounded,
+    }
+}
