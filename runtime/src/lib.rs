@@ -53,6 +53,7 @@ mod greenlet;
 mod hub;
 mod latch;
 mod limits;
+mod lock;
 pub mod net;
 mod panics;
 mod queue;
@@ -82,13 +83,17 @@ pub use greenlet::{
     killall_nowait, run_in_greenlet, sleep, spawn, spawn_later, spawn_local, trim_stack,
 };
 pub use latch::CountDownLatch;
+pub use lock::{
+    Condvar, LockError, Mutex, MutexGuard, Once, OnceCell, RLock, RLockGuard, RwLock,
+    RwLockReadGuard, RwLockWriteGuard,
+};
 pub use panics::{is_interrupt, is_kill};
 pub use queue::{
     Channel, GetError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue, QueueIter,
     SimpleQueue,
 };
 pub use scope::{ScopedGreenlet, scope};
-pub use semaphore::Semaphore;
+pub use semaphore::{BoundedSemaphore, Permit, ReleaseError, Semaphore};
 pub use server::{Detached, Seat, StreamServer};
 pub use switch::{BeforeSwitch, before_switch};
 pub use sys::scope::Scope;

@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{
-    AsyncResult, Builder, CountDownLatch, Event, Greenlet, Hub, Queue, Semaphore, idle, scope,
-    sleep, spawn_local, wait,
+    AsyncResult, Builder, Channel, CountDownLatch, Event, Greenlet, Hub, LifoQueue, Mutex,
+    PriorityQueue, Queue, RLock, RwLock, Semaphore, SimpleQueue, idle, scope, sleep, spawn_local,
+    wait,
 };
 
 use crate::support::{deadline, spawn_on};
@@ -209,5 +210,126 @@ fn connection_that_always_takes_does_not_starve_the_hub() {
                 sends.write_all(b"x").unwrap();
             }
         })]
+    });
+}
+
+#[test]
+fn queues_that_are_never_empty_do_not_starve_the_hub() {
+    check(|over| {
+        static QUEUE: Queue<u8> = Queue::new(0);
+        loops(over, 1, || {
+            QUEUE.put(1).unwrap();
+            assert_eq!(QUEUE.get(), Ok(1));
+        })
+    });
+    check(|over| {
+        static QUEUE: LifoQueue<u8> = LifoQueue::new(1);
+        loops(over, 1, || {
+            QUEUE.put_nowait(1).unwrap();
+            assert_eq!(QUEUE.get_timeout(Duration::from_secs(60)), Ok(1));
+        })
+    });
+    check(|over| {
+        static QUEUE: PriorityQueue<u8> = PriorityQueue::new(0);
+        loops(over, 1, || {
+            QUEUE.put(1).unwrap();
+            assert_eq!(QUEUE.get_nowait(), Ok(1));
+        })
+    });
+}
+
+#[test]
+fn looking_at_what_is_there_does_not_starve_the_hub() {
+    check(|over| {
+        static QUEUE: SimpleQueue<u8> = SimpleQueue::new(0);
+        loops(over, 1, || {
+            if QUEUE.is_empty() {
+                QUEUE.put(1).unwrap();
+            }
+            assert_eq!(QUEUE.peek(), Ok(1));
+        })
+    });
+    check(|over| {
+        static QUEUE: Queue<u8> = Queue::new(0);
+        loops(over, 1, || assert!(QUEUE.join()))
+    });
+    check(|over| {
+        static EVENT: Event = Event::new();
+        loops(over, 1, || {
+            EVENT.set();
+            assert!(EVENT.wait());
+            assert_eq!(wait(&[&EVENT], None, None), [0]);
+        })
+    });
+}
+
+#[test]
+fn channel_ping_pong_does_not_starve_the_hub() {
+    check(|over| {
+        let (forth, back) = (Arc::new(Channel::new()), Arc::new(Channel::new()));
+        [(Arc::clone(&forth), Arc::clone(&back)), (back, forth)]
+            .into_iter()
+            .enumerate()
+            .map(|(i, (from, to))| {
+                let over = Arc::clone(over);
+                spawn_local(move || {
+                    if i == 0 {
+                        to.put(0).unwrap();
+                    }
+                    for item in &*from {
+                        if over.load(Ordering::SeqCst) || to.put(item + 1_u64).is_err() {
+                            break;
+                        }
+                    }
+                    to.shutdown();
+                })
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn locks_that_are_free_do_not_starve_the_hub() {
+    check(|over| {
+        static LOCK: Mutex<u64> = Mutex::new(0);
+        loops(over, 1, || *LOCK.lock().unwrap() += 1)
+    });
+    check(|over| {
+        static LOCK: RwLock<u64> = RwLock::new(0);
+        loops(over, 1, || assert_eq!(*LOCK.read().unwrap(), 0))
+    });
+    check(|over| {
+        static LOCK: RLock = RLock::new();
+        loops(over, 1, || drop(LOCK.lock().unwrap()))
+    });
+}
+
+#[test]
+fn permits_that_are_there_do_not_starve_the_hub() {
+    check(|over| {
+        static SEMAPHORE: Semaphore = Semaphore::new(1);
+        loops(over, 1, || drop(SEMAPHORE.permit().unwrap()))
+    });
+    // Two that always find it taken, and hand it on.
+    check(|over| {
+        static LOCK: Mutex<u64> = Mutex::new(0);
+        loops(over, 3, || {
+            let _guard = LOCK.lock().unwrap();
+            sleep(Duration::ZERO);
+        })
+    });
+}
+
+#[test]
+fn calls_that_are_far_between_do_not_starve_the_hub() {
+    check(|over| {
+        static QUEUE: Queue<u8> = Queue::new(0);
+        loops(over, 1, || {
+            // Work.
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_micros(500) {}
+            QUEUE.put(1).unwrap();
+            assert_eq!(QUEUE.get(), Ok(1));
+        })
     });
 }

@@ -4,6 +4,7 @@
 //! at the whole process (open descriptors, limits, how it ends) runs in a child process: the test
 //! starts its own binary again.
 
+mod lock;
 mod support;
 
 mod async_result;
@@ -27,7 +28,6 @@ mod pinning;
 mod queue;
 mod resolve;
 mod scopes;
-mod semaphore;
 mod server;
 mod threads;
 mod timeouts;
