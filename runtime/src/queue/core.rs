@@ -1,15 +1,15 @@
 //! What all queues have in common: who waits, who is served, and the end.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::hand::{Hand, Wakes};
 use super::store::Store;
 use super::{GetError, PutError};
 use crate::switch;
 use crate::task::lock;
 use crate::waitable::{Watcher, Watchers};
-use crate::waiter::{Node, Stop, WaitList, Waiter};
+use crate::waiter::{Stop, WaitList, Waiter};
 
 /// The capacity of a queue without a bound.
 pub(super) const UNBOUNDED: usize = usize::MAX;
@@ -33,93 +33,6 @@ struct State<T, S> {
     putters: WaitList<Arc<Hand<T>>>,
     joiners: WaitList<Arc<Waiter>>,
     watchers: Watchers,
-}
-
-/// One who waits, with room for the item that he gets or wants to put.
-///
-/// A getter that is woken without an item learns by that of the shutdown.
-struct Hand<T> {
-    waiter: Waiter,
-    item: Mutex<Option<T>>,
-    /// The shutdown has come, and a putter still has its item.
-    refused: AtomicBool,
-    /// Of who wants to see the item and not to have it.
-    copy: Option<fn(&T) -> T>,
-}
-
-impl<T> Hand<T> {
-    fn new(item: Option<T>, copy: Option<fn(&T) -> T>) -> Arc<Hand<T>> {
-        Arc::new(Hand {
-            waiter: Waiter::here(),
-            item: Mutex::new(item),
-            refused: AtomicBool::new(false),
-            copy,
-        })
-    }
-}
-
-impl<T> Node for Arc<Hand<T>> {
-    fn waiter(&self) -> &Waiter {
-        &self.waiter
-    }
-}
-
-/// Those who have been claimed or are to be told: woken when this is dropped, which is to be after
-/// the queue's lock.
-struct Wakes<T> {
-    hand: Option<Arc<Hand<T>>>,
-    /// Rare, and kept small: this is returned by every put and get.
-    others: Option<Box<Others<T>>>,
-}
-
-struct Others<T> {
-    hands: Vec<Arc<Hand<T>>>,
-    watchers: Watchers,
-}
-
-impl<T> Wakes<T> {
-    #[inline]
-    const fn none() -> Wakes<T> {
-        Wakes {
-            hand: None,
-            others: None,
-        }
-    }
-
-    #[cold]
-    fn others(&mut self) -> &mut Others<T> {
-        self.others.get_or_insert_with(|| {
-            Box::new(Others {
-                hands: Vec::new(),
-                watchers: Watchers::new(),
-            })
-        })
-    }
-}
-
-impl<T> Wakes<T> {
-    #[inline(never)]
-    fn wake(&mut self) {
-        // Who has seen the item before who has got it.
-        if let Some(others) = self.others.take() {
-            for hand in others.hands {
-                hand.waiter.wake();
-            }
-            others.watchers.tell();
-        }
-        if let Some(hand) = self.hand.take() {
-            hand.waiter.wake();
-        }
-    }
-}
-
-impl<T> Drop for Wakes<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.hand.is_some() || self.others.is_some() {
-            self.wake();
-        }
-    }
 }
 
 impl<T, S> Core<T, S> {
@@ -185,7 +98,7 @@ impl<T, S: Store<T>> Core<T, S> {
         drop(state);
         watchers.tell();
         let stop = match hand.waiter.wait(deadline) {
-            Ok(()) if hand.refused.load(Ordering::Relaxed) => None,
+            Ok(()) if hand.is_refused() => None,
             // Who has claimed it takes the item, perhaps only now.
             Ok(()) => return Ok(()),
             Err(stop) => {
@@ -318,8 +231,7 @@ impl<T, S: Store<T>> Core<T, S> {
         let watchers = state.watchers.take();
         drop(state);
         for hand in getters.into_iter().chain(putters) {
-            hand.refused.store(true, Ordering::Relaxed);
-            hand.waiter.notify();
+            hand.refuse();
         }
         for joiner in joiners.into_iter().flatten() {
             joiner.notify();

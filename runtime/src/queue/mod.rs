@@ -6,6 +6,7 @@ use std::time::Duration;
 mod channel;
 mod core;
 mod error;
+mod hand;
 mod store;
 
 pub use channel::Channel;
