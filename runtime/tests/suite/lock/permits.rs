@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use greenwood_runtime::{BoundedSemaphore, Event, Semaphore, Waitable, iwait, sleep, wait};
@@ -146,12 +147,12 @@ fn acquire_does_not_wait_in_a_greenlet_that_unwinds() {
 fn two_who_take_turns_do_not_keep_out_a_third() {
     let _deadline = deadline();
     let semaphore = Arc::new(Semaphore::new(1));
-    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = Arc::new(AtomicBool::new(false));
     let taking_turns: Vec<_> = (0..2)
         .map(|i| {
             let (theirs, over) = (Arc::clone(&semaphore), Arc::clone(&over));
             spawn_on(any_hub(i), move || {
-                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                while !over.load(SeqCst) {
                     let _permit = theirs.permit().unwrap();
                     sleep(Duration::ZERO);
                 }
@@ -162,8 +163,34 @@ fn two_who_take_turns_do_not_keep_out_a_third() {
         let theirs = Arc::clone(&semaphore);
         assert!(from.run(move || theirs.permit().is_ok()));
     }
-    over.store(true, std::sync::atomic::Ordering::SeqCst);
+    over.store(true, SeqCst);
     taking_turns
         .into_iter()
         .for_each(|greenlet| greenlet.join().unwrap());
+}
+
+/// After gevent's dueling threads.
+#[test]
+fn greenlets_and_threads_take_turns_thousands_of_times() {
+    let _deadline = deadline();
+    let semaphore = Arc::new(BoundedSemaphore::new(1));
+    let inside = Arc::new(AtomicBool::new(false));
+    let all: Vec<_> = (0..6)
+        .map(|i| {
+            let (semaphore, inside) = (Arc::clone(&semaphore), Arc::clone(&inside));
+            EVERYWHERE[i % 3].start(move || {
+                for round in 0..500 {
+                    let acquired = match round % 2 {
+                        0 => semaphore.acquire(),
+                        _ => semaphore.acquire_timeout(Duration::from_secs(60)),
+                    };
+                    assert!(acquired && !inside.swap(true, SeqCst));
+                    assert!(inside.swap(false, SeqCst));
+                    semaphore.release().unwrap();
+                }
+            })
+        })
+        .collect();
+    all.into_iter().for_each(|one| one());
+    assert_eq!(semaphore.counter(), 1);
 }

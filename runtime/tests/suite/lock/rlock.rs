@@ -111,6 +111,13 @@ fn many_take_turns_and_killed_ones_lose_nothing() {
             .collect();
         greenlets[(round % 4) as usize].kill_nowait();
         assert!(joinall(&greenlets, None));
+        for greenlet in greenlets {
+            assert!(
+                greenlet
+                    .join()
+                    .map_or_else(|error| error.is_killed(), |()| true)
+            );
+        }
         assert!(!lock.locked(), "round {round}");
     }
 }

@@ -4,16 +4,16 @@ use std::cell::RefCell;
 use std::cmp::{Ordering, Reverse};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenwood_runtime::{
     Channel, Event, GetError, LifoQueue, PriorityQueue, PutError, Queue, SimpleQueue, Waitable,
-    iwait, spawn_local, wait,
+    iwait, spawn_local, wait, with_timeout,
 };
 
-use crate::support::{EVERYWHERE, any_hub, count, deadline, eventually, spawn_on};
+use crate::support::{EVERYWHERE, OnDrop, any_hub, count, deadline, eventually, spawn_on};
 
 #[test]
 fn lifo_queue_gives_the_newest_first() {
@@ -280,4 +280,74 @@ fn item_for_a_getter_makes_a_queue_ready_for_nobody_else() {
     queue.put(1).unwrap();
     assert_eq!(ready.count(), 0);
     assert_eq!(getter.join().unwrap(), Ok(1));
+}
+
+macro_rules! waiters_give_up {
+    ($queue:expr) => {
+        for from in EVERYWHERE {
+            let queue = Arc::new($queue);
+            let theirs = Arc::clone(&queue);
+            let gave_up = from.run(move || with_timeout(Duration::ZERO, || theirs.get()).is_err());
+            assert!(gave_up);
+            let theirs = Arc::clone(&queue);
+            let other = from.start(move || theirs.get());
+            eventually("the other waits", || count(&*queue, "getters") == 1);
+            let theirs = Arc::clone(&queue);
+            from.run(move || {
+                assert!(with_timeout(Duration::ZERO, || theirs.get()).is_err());
+                theirs.put(7).unwrap();
+                assert_eq!(theirs.get_nowait(), Err(GetError::Empty));
+            });
+            assert_eq!(other(), Ok(7));
+        }
+    };
+}
+
+#[test]
+fn who_gives_up_takes_nothing_from_the_others() {
+    let _deadline = deadline();
+    waiters_give_up!(Queue::new(1));
+    waiters_give_up!(SimpleQueue::new(0));
+    waiters_give_up!(LifoQueue::new(0));
+    waiters_give_up!(PriorityQueue::new(1));
+    waiters_give_up!(Channel::new());
+}
+
+#[test]
+fn calls_in_a_greenlet_that_unwinds_do_not_wait() {
+    let _deadline = deadline();
+    let (queue, channel) = (Arc::new(Queue::new(1)), Arc::new(Channel::new()));
+    let (answers, begun) = (Arc::new(Mutex::new(None)), Arc::new(Event::new()));
+    let their_begin = Arc::clone(&begun);
+    let (theirs, their_channel, told) = (
+        Arc::clone(&queue),
+        Arc::clone(&channel),
+        Arc::clone(&answers),
+    );
+    let greenlet = spawn_on(any_hub(1), move || {
+        let _at_the_end = OnDrop(|| {
+            let puts = (theirs.put(1), theirs.put(2), their_channel.put(3));
+            let gets = (
+                theirs.peek(),
+                theirs.get(),
+                theirs.get(),
+                their_channel.get(),
+            );
+            let ends = (theirs.join(), theirs.iter().count());
+            *told.lock().unwrap() = Some((puts, gets, ends));
+        });
+        their_begin.set();
+        Event::new().wait();
+    });
+    assert!(begun.wait());
+    greenlet.kill();
+    let empty = Err(GetError::Empty);
+    assert_eq!(
+        answers.lock().unwrap().take(),
+        Some((
+            (Ok(()), Err(PutError::Full(2)), Err(PutError::Full(3))),
+            (Ok(1), Ok(1), empty, empty),
+            (false, 0),
+        ))
+    );
 }
