@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Bencher, Criterion, Throughput};
 use greenwood::runtime::net::{TcpListener, TcpStream};
+use greenwood::runtime::{Channel, Mutex, PriorityQueue, RLock, RwLock};
 use greenwood::{
     Builder, Event, Greenlet, Hub, Queue, Semaphore, sleep, spawn, spawn_local, with_timeout,
 };
@@ -46,6 +47,7 @@ fn main() {
     switching(&mut criterion);
     queues(&mut criterion);
     semaphores(&mut criterion);
+    locks(&mut criterion);
     events(&mut criterion);
     timeouts(&mut criterion);
     sockets(&mut criterion);
@@ -116,6 +118,16 @@ fn queues(criterion: &mut Criterion) {
             black_box(queue.get()).ok();
         });
     });
+    group.bench_function("put and get, by priority, of 1000", |bencher| {
+        let queue = Arc::new(PriorityQueue::with_items(0, 0..MANY as u64));
+        repeat(bencher, move || {
+            let smallest = queue.get_nowait().unwrap_or_default();
+            queue.put_nowait(black_box(smallest + MANY as u64)).ok();
+        });
+    });
+    group.bench_function("round trip by channels, one hub", |bencher| {
+        bencher.iter_custom(|iterations| on_hub(0, move || channel_round_trips(iterations)));
+    });
     for (name, hub) in [("round trip, one hub", 0), ("round trip, two hubs", 1)] {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
@@ -152,6 +164,30 @@ fn queue_round_trips<E: std::fmt::Debug>(
         round_trip(number);
     }
     let elapsed = began.elapsed();
+    join(other);
+    elapsed
+}
+
+/// Sends numbers to a greenlet of this hub from hand to hand, and waits for each to come back.
+fn channel_round_trips(iterations: u64) -> Duration {
+    let (there, back) = (Rc::new(Channel::new()), Rc::new(Channel::new()));
+    let (their_there, their_back) = (Rc::clone(&there), Rc::clone(&back));
+    let other = spawn_local(move || {
+        for number in &*their_there {
+            their_back.put(number).ok();
+        }
+    });
+    let round_trip = |number| {
+        there.put(number).ok();
+        assert_eq!(back.get(), Ok(number));
+    };
+    round_trip(u64::MAX);
+    let began = Instant::now();
+    for number in 0..iterations {
+        round_trip(number);
+    }
+    let elapsed = began.elapsed();
+    there.shutdown();
     join(other);
     elapsed
 }
@@ -197,6 +233,29 @@ fn semaphore_round_trips(hub: usize, iterations: u64) -> Duration {
     let elapsed = began.elapsed();
     join(other);
     elapsed
+}
+
+fn locks(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("lock");
+    group.bench_function("mutex, uncontended", |bencher| {
+        let mutex = Arc::new(Mutex::new(0_u64));
+        repeat(bencher, move || {
+            if let Ok(mut number) = mutex.lock() {
+                *number += 1;
+            }
+        });
+    });
+    group.bench_function("rwlock, reading, uncontended", |bencher| {
+        let lock = Arc::new(RwLock::new(0_u64));
+        repeat(bencher, move || {
+            lock.read().map(|number| black_box(*number))
+        });
+    });
+    group.bench_function("rlock, uncontended", |bencher| {
+        let lock = Arc::new(RLock::new());
+        repeat(bencher, move || lock.lock().is_ok());
+    });
+    group.finish();
 }
 
 fn events(criterion: &mut Criterion) {
