@@ -15,6 +15,7 @@ use crate::config::{self, Asked, Settings, StartError};
 use crate::error::SpawnError;
 use crate::greenlet::Caller;
 use crate::limits;
+use crate::local;
 use crate::panics::drop_caught;
 use crate::sys::coroutine::{self, Parker, Registration};
 use crate::sys::home::{self, this_hub};
@@ -630,6 +631,10 @@ impl HubLocal {
             false => Go::Run,
         };
         body.run(go, task);
+        let has_locals = &task.local().frame.has_locals;
+        if has_locals.get() {
+            local::drop_values(task);
+        }
         // A hook may leave another one, up to a point. What a user owns is dropped while this is a
         // greenlet, where it may block.
         for _ in 0..MAX_LAST_HOOKS {
@@ -639,6 +644,9 @@ impl HubLocal {
             if !switch::has_hook(task) {
                 break;
             }
+        }
+        if has_locals.get() {
+            local::forget(task);
         }
         current::end();
         limits::release();

@@ -53,6 +53,7 @@ mod greenlet;
 mod hub;
 mod latch;
 mod limits;
+mod local;
 mod lock;
 pub mod net;
 mod panics;
@@ -83,6 +84,7 @@ pub use greenlet::{
     killall_nowait, run_in_greenlet, sleep, spawn, spawn_later, spawn_local, trim_stack,
 };
 pub use latch::CountDownLatch;
+pub use local::{AccessError, Local};
 pub use lock::{
     Condvar, LockError, Mutex, MutexGuard, Once, OnceCell, RLock, RLockGuard, RwLock,
     RwLockReadGuard, RwLockWriteGuard,

@@ -115,6 +115,8 @@ pub(crate) struct Frame {
     /// The greenlet leads the hub's parked connections and runs one of them: before it switches,
     /// another has to lead.
     pub(crate) in_burst: Cell<bool>,
+    /// It has values of [`local!`](crate::local).
+    pub(crate) has_locals: Cell<bool>,
     /// Set by the timer that ended the greenlet's present wait.
     pub(crate) expired: Cell<bool>,
 }
@@ -127,6 +129,7 @@ impl Frame {
             panic: Cell::new(None),
             raised: Cell::new(false),
             in_burst: Cell::new(false),
+            has_locals: Cell::new(false),
             expired: Cell::new(false),
         }
     }

@@ -18,6 +18,7 @@ mod kills;
 mod life;
 mod limits;
 mod links;
+mod local;
 mod memory;
 mod net;
 mod no_memory;
