@@ -57,6 +57,8 @@ mod local;
 mod lock;
 pub mod net;
 mod panics;
+mod places;
+mod pool;
 mod queue;
 mod scope;
 mod seldom;
@@ -90,6 +92,7 @@ pub use lock::{
     RwLockReadGuard, RwLockWriteGuard,
 };
 pub use panics::{is_interrupt, is_kill};
+pub use pool::{Group, Imap, Pool, PoolError, PoolFull};
 pub use queue::{
     Channel, GetError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue, QueueIter,
     SimpleQueue,

@@ -74,13 +74,27 @@ pub(crate) struct Extra {
 enum End {
     Waiter(Arc<Waiter>),
     Watcher(Watcher),
+    /// Told before a keeper is.
+    Early(Watcher),
+    Keeper(Arc<dyn Keeper>),
+}
+
+/// One who keeps track of greenlets, as a group does. Called on the hub of the greenlet, between
+/// two others: nothing here may block or run what is a user's.
+pub(crate) trait Keeper: Send + Sync {
+    /// A greenlet is about to end; nobody else knows it yet. Whether it was kept track of.
+    fn leaves(&self, id: u64) -> bool;
+
+    /// One of which [`leaves`](Keeper::leaves) was true has ended.
+    fn left(&self, id: u64);
 }
 
 impl End {
     fn is_wanted(&self) -> bool {
         match self {
             End::Waiter(waiter) => waiter.is_waiting(),
-            End::Watcher(watcher) => watcher.is_wanted(),
+            End::Watcher(watcher) | End::Early(watcher) => watcher.is_wanted(),
+            End::Keeper(_) => true,
         }
     }
 }
@@ -301,13 +315,45 @@ impl Task {
             hub::local().timers().cancel(key);
         }
         let mut rare = lock(&self.rare);
+        // Whoever sees the end also sees the places that it leaves.
+        let keepers = match &mut *rare {
+            Some(rare) if !rare.ends.is_empty() => self.leave(&mut rare.ends),
+            _ => Vec::new(),
+        };
         let extra = rare.as_mut().and_then(|rare| rare.extra.as_mut());
-        if extra.is_some_and(|extra| extra.links.start_calling()) {
+        let has_links = extra.is_some_and(|extra| extra.links.start_calling());
+        if has_links {
             self.state.store(ENDED, Ordering::Release);
-            return false;
+            drop(rare);
+        } else {
+            self.tell_of_end(rare);
         }
-        self.tell_of_end(rare);
-        true
+        for keeper in keepers {
+            keeper.left(self.id);
+        }
+        !has_links
+    }
+
+    /// Tells those of `ends` who are told before the end, and takes them out. Returns the keepers to
+    /// be told after it.
+    fn leave(&self, ends: &mut Vec<End>) -> Vec<Arc<dyn Keeper>> {
+        for end in &*ends {
+            if let End::Early(watcher) = end {
+                watcher.tell();
+            }
+        }
+        let mut keepers = Vec::new();
+        ends.retain(|end| match end {
+            End::Early(_) => false,
+            End::Keeper(keeper) => {
+                if keeper.leaves(self.id) {
+                    keepers.push(Arc::clone(keeper));
+                }
+                false
+            }
+            _ => true,
+        });
+        keepers
     }
 
     /// Wakes everybody who waits for the end.
@@ -328,7 +374,13 @@ impl Task {
                 End::Waiter(waiter) => {
                     waiter.notify();
                 }
-                End::Watcher(watcher) => watcher.tell(),
+                End::Watcher(watcher) | End::Early(watcher) => watcher.tell(),
+                // It came when the others had been told.
+                End::Keeper(keeper) => {
+                    if keeper.leaves(self.id) {
+                        keeper.left(self.id);
+                    }
+                }
             }
         }
     }
@@ -341,6 +393,27 @@ impl Task {
     /// Has `watcher` told of the end; false when that is past.
     pub(crate) fn watch_end(&self, watcher: Watcher) -> bool {
         self.at_end(End::Watcher(watcher))
+    }
+
+    /// As [`watch_end`](Task::watch_end), but the watcher is told just before, and before anybody
+    /// gets the place of it that a keeper gives.
+    pub(crate) fn watch_end_early(&self, watcher: Watcher) -> bool {
+        self.at_end(End::Early(watcher))
+    }
+
+    /// Has `keeper` told of the end; false when that is past.
+    pub(crate) fn keep(&self, keeper: Arc<dyn Keeper>) -> bool {
+        self.at_end(End::Keeper(keeper))
+    }
+
+    /// Has `keeper` told of nothing any more.
+    pub(crate) fn forget(&self, keeper: &dyn Keeper) {
+        if let Some(rare) = &mut *lock(&self.rare) {
+            rare.ends.retain(|end| match end {
+                End::Keeper(other) => !std::ptr::addr_eq(Arc::as_ptr(other), keeper),
+                _ => true,
+            });
+        }
     }
 
     fn at_end(&self, end: End) -> bool {

@@ -104,6 +104,44 @@ impl Builder {
         Ok(Greenlet { task, outcome })
     }
 
+    /// As [`spawn`](Builder::spawn); `note` learns of the greenlet before it runs.
+    #[track_caller]
+    pub(crate) fn spawn_noted<F, T>(
+        self,
+        f: F,
+        note: impl FnOnce(&Arc<Task>),
+    ) -> Result<Greenlet<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (task, stack_size) = self.prepare(Location::caller())?;
+        let outcome = Arc::new(Outcome::new());
+        let body = body(f, Arc::clone(&outcome));
+        note(&task);
+        hub::spawn(Arc::clone(&task), SendJob { body, stack_size }, None);
+        Ok(Greenlet { task, outcome })
+    }
+
+    /// As [`spawn_local`](Builder::spawn_local); `note` learns of the greenlet before it runs.
+    #[track_caller]
+    pub(crate) fn spawn_local_noted<F, T>(
+        self,
+        f: F,
+        note: impl FnOnce(&Arc<Task>),
+    ) -> Result<Greenlet<T>, SpawnError>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let (task, stack_size) = self.prepare_local(Location::caller())?;
+        let outcome = Arc::new(Outcome::new());
+        let body = body(f, Arc::clone(&outcome));
+        note(&task);
+        hub::local().start(Arc::clone(&task), Job { body, stack_size });
+        Ok(Greenlet { task, outcome })
+    }
+
     /// Makes it and does not start it: that is for [`start`](Greenlet::start) or
     /// [`start_later`](Greenlet::start_later). It counts as alive from then on.
     ///

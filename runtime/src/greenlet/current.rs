@@ -25,6 +25,10 @@ pub struct Current {
 }
 
 impl Current {
+    pub(crate) fn of(task: Arc<Task>) -> Current {
+        Current { task }
+    }
+
     pub(crate) fn task(&self) -> &Arc<Task> {
         &self.task
     }

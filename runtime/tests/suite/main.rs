@@ -26,6 +26,7 @@ mod overflow;
 mod panics;
 mod parking;
 mod pinning;
+mod pool;
 mod queue;
 mod resolve;
 mod scopes;

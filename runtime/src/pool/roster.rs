@@ -1,0 +1,257 @@
+//! [`Roster`]: who is in a group, and the places that are left.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use crate::places::{self, HasPlaces, Places};
+use crate::switch;
+use crate::task::{Keeper, Task, lock};
+use crate::waiter::{Stop, WaitList, Waiter};
+
+/// What the handles of a group share. Its members hold it too, until they end.
+pub(super) struct Roster {
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    places: Places,
+    /// By their numbers, which is in the order in which they were spawned.
+    members: BTreeMap<u64, Arc<Task>>,
+    /// Those who have given up their place and have not quite ended. Hardly ever more than one for
+    /// each hub.
+    leaving: Vec<Arc<Task>>,
+    /// They wait until it is empty.
+    joiners: WaitList<Arc<Waiter>>,
+    /// They wait until there is a place, and are not given one.
+    lookers: WaitList<Arc<Waiter>>,
+}
+
+impl HasPlaces for State {
+    fn places(&mut self) -> &mut Places {
+        &mut self.places
+    }
+}
+
+/// A place that nobody has yet. Dropped, it goes to the next.
+pub(super) struct Place {
+    roster: Option<Arc<Roster>>,
+}
+
+impl Place {
+    /// Makes `task` a member.
+    pub(super) fn occupy(mut self, task: &Arc<Task>) {
+        if let Some(roster) = self.roster.take() {
+            roster.enter(task);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(roster) = self.roster.take() {
+            roster.give_back();
+        }
+    }
+}
+
+impl Roster {
+    pub(super) fn new(size: usize) -> Arc<Roster> {
+        Arc::new(Roster {
+            state: Mutex::new(State {
+                places: Places::new(size),
+                members: BTreeMap::new(),
+                leaving: Vec::new(),
+                joiners: WaitList::new(),
+                lookers: WaitList::new(),
+            }),
+        })
+    }
+
+    /// A place, waited for until `deadline`; none also if the caller unwinds and would have to wait.
+    pub(super) fn place(self: &Arc<Self>, deadline: Option<u64>) -> Option<Place> {
+        if !places::take(&self.state, deadline) {
+            return None;
+        }
+        let roster = Some(Arc::clone(self));
+        let place = Place { roster };
+        // A kill that is raised here gives the place back.
+        switch::share();
+        Some(place)
+    }
+
+    /// A place, if there is one.
+    pub(super) fn place_nowait(self: &Arc<Self>) -> Option<Place> {
+        let taken = lock(&self.state).places.try_take();
+        taken.then(|| Place {
+            roster: Some(Arc::clone(self)),
+        })
+    }
+
+    fn give_back(&self) {
+        let (next, lookers) = {
+            let mut state = lock(&self.state);
+            (state.places.give_back(), state.lookers_to_tell())
+        };
+        wake(next, lookers);
+    }
+
+    /// Makes `task` a member, for a place that the caller has taken.
+    fn enter(self: &Arc<Self>, task: &Arc<Task>) {
+        let before = lock(&self.state)
+            .members
+            .insert(task.id(), Arc::clone(task));
+        if before.is_some() {
+            // Somebody else was quicker.
+            self.give_back();
+        } else if !task.keep(Arc::clone(self) as Arc<dyn Keeper>) && self.leaves(task.id()) {
+            self.left(task.id());
+        }
+    }
+
+    /// Takes a member out; whether it was one.
+    pub(super) fn discard(&self, task: &Task) -> bool {
+        let was_member = self.leaves(task.id());
+        if was_member {
+            task.forget(self);
+            self.left(task.id());
+        }
+        was_member
+    }
+
+    pub(super) fn contains(&self, id: u64) -> bool {
+        lock(&self.state).members.contains_key(&id)
+    }
+
+    pub(super) fn members(&self) -> Vec<Arc<Task>> {
+        lock(&self.state).members.values().cloned().collect()
+    }
+
+    /// The members, and those who have not quite ended.
+    pub(super) fn all(&self) -> Vec<Arc<Task>> {
+        let state = lock(&self.state);
+        let all = state.members.values().chain(&state.leaving);
+        all.cloned().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.state).members.len()
+    }
+
+    pub(super) fn size(&self) -> usize {
+        lock(&self.state).places.limit()
+    }
+
+    pub(super) fn free(&self) -> usize {
+        lock(&self.state).places.free()
+    }
+
+    /// Waits until there are no members; false if `deadline` came first, or the caller unwinds and
+    /// would have to wait.
+    pub(super) fn wait_empty(&self, deadline: Option<u64>) -> bool {
+        self.wait(deadline, State::is_empty, |state| &mut state.joiners)
+    }
+
+    /// Waits until there is a free place.
+    pub(super) fn wait_free(&self, deadline: Option<u64>) -> bool {
+        let is_free = |state: &State| state.places.free() > 0;
+        self.wait(deadline, is_free, |state| &mut state.lookers)
+    }
+
+    fn wait(
+        &self,
+        deadline: Option<u64>,
+        is_so: impl Fn(&State) -> bool,
+        list: impl Fn(&mut State) -> &mut WaitList<Arc<Waiter>>,
+    ) -> bool {
+        switch::check();
+        switch::share();
+        let waiter = {
+            let mut state = lock(&self.state);
+            if is_so(&state) {
+                return true;
+            }
+            if !switch::may_wait() {
+                return false;
+            }
+            let waiter = Waiter::new();
+            list(&mut state).push(Arc::clone(&waiter));
+            waiter
+        };
+        match waiter.wait(deadline) {
+            Ok(()) => true,
+            Err(stop) => {
+                list(&mut lock(&self.state)).abandon();
+                match stop {
+                    Stop::Deadline => false,
+                    Stop::Interrupt(interrupt) => switch::raise(interrupt),
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.leaving.is_empty()
+    }
+
+    fn lookers_to_tell(&mut self) -> Vec<Arc<Waiter>> {
+        match self.places.free() {
+            0 => Vec::new(),
+            _ => self.lookers.take().into(),
+        }
+    }
+}
+
+impl Keeper for Roster {
+    fn leaves(&self, id: u64) -> bool {
+        let (next, lookers) = {
+            let mut state = lock(&self.state);
+            let Some(member) = state.members.remove(&id) else {
+                return false;
+            };
+            state.leaving.push(member);
+            (state.places.give_back(), state.lookers_to_tell())
+        };
+        wake(next, lookers);
+        true
+    }
+
+    fn left(&self, id: u64) {
+        let joiners = {
+            let mut state = lock(&self.state);
+            state.leaving.retain(|task| task.id() != id);
+            if !state.is_empty() {
+                return;
+            }
+            state.joiners.take()
+        };
+        for joiner in joiners {
+            joiner.notify();
+        }
+    }
+}
+
+/// Wakes who has been given a place, and those who only look for one.
+fn wake(next: Option<Arc<Waiter>>, lookers: Vec<Arc<Waiter>>) {
+    if let Some(next) = next {
+        next.wake();
+    }
+    for looker in lookers {
+        looker.notify();
+    }
+}
+
+impl fmt::Debug for Roster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
+        f.debug_struct("Roster")
+            .field("members", &state.members.len())
+            .field("size", &state.places.limit())
+            .field("spawners", &state.places.waiting())
+            .field("joiners", &state.joiners.len())
+            .field("lookers", &state.lookers.len())
+            .finish()
+    }
+}
