@@ -5,6 +5,7 @@ use std::io;
 
 use crate::sys::home::{NO_HUB, this_hub};
 use crate::sys::{limits as system, stack};
+use crate::threadpool::{DEFAULT_THREADPOOL_SIZE, threadpool};
 use crate::{hub, limits};
 
 /// The smallest stack in bytes: 16 KiB, enough for a greenlet that formats and panics without a
@@ -23,6 +24,9 @@ const MAX_STACK_SIZE: usize = 1 << 30;
 /// may keeps one epoll set per hub in a table of this size.
 const MAX_HUBS: usize = 128;
 
+/// More threads than that are a mistake.
+const MAX_THREADPOOL_SIZE: usize = 1_024;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) hubs: usize,
@@ -35,13 +39,15 @@ pub(crate) struct Settings {
 pub(crate) struct Asked {
     hubs: Option<usize>,
     stack_size: Option<usize>,
+    threadpool_size: Option<usize>,
 }
 
 /// The hubs of the process: gevent's hub, one per worker thread.
 ///
 /// They start with the first greenlet. Settings come from [`Hub::config`], else from the
-/// environment (`GREENWOOD_HUBS`, `GREENWOOD_STACK_SIZE` in bytes), else there is one hub per
-/// available core and a stack of [`DEFAULT_STACK_SIZE`].
+/// environment (`GREENWOOD_HUBS`, `GREENWOOD_STACK_SIZE` in bytes, `GREENWOOD_THREADPOOL_SIZE`),
+/// else there is one hub per available core, a stack of [`DEFAULT_STACK_SIZE`] and a thread pool of
+/// [`DEFAULT_THREADPOOL_SIZE`].
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Hub;
@@ -126,6 +132,7 @@ impl fmt::Debug for HubConfig {
         f.debug_struct("HubConfig")
             .field("hubs", &self.asked.hubs)
             .field("stack_size", &self.asked.stack_size)
+            .field("threadpool_size", &self.asked.threadpool_size)
             .finish()
     }
 }
@@ -146,6 +153,15 @@ impl HubConfig {
         self
     }
 
+    /// How many threads the global [`threadpool`] may have: 1 to 1,024. Default:
+    /// `GREENWOOD_THREADPOOL_SIZE`, else
+    /// [`DEFAULT_THREADPOOL_SIZE`](crate::DEFAULT_THREADPOOL_SIZE). Raise it when many greenlets
+    /// wait for files or names at a time.
+    pub fn threadpool_size(mut self, threads: usize) -> Self {
+        self.asked.threadpool_size = Some(threads);
+        self
+    }
+
     /// Starts the hubs with these settings.
     ///
     /// # Errors
@@ -153,6 +169,7 @@ impl HubConfig {
     /// [`StartError`]: the hubs run already with other settings, a setting is out of range, or the
     /// system refuses.
     pub fn start(self) -> Result<(), StartError> {
+        threadpool_size(self.asked.threadpool_size)?;
         let settings = hub::start(self.asked)?.settings;
         let hubs = self.asked.hubs.unwrap_or(settings.hubs);
         let stack_size = self
@@ -164,6 +181,9 @@ impl HubConfig {
                 hubs: settings.hubs,
                 stack_size: settings.stack_size,
             });
+        }
+        if let Some(threads) = self.asked.threadpool_size {
+            threadpool().set_maxsize(threads);
         }
         Ok(())
     }
@@ -195,6 +215,7 @@ pub(crate) fn settle(asked: Asked) -> Result<Settings, StartError> {
     if system::page_size() != stack::PAGE {
         return Err(StartError::PageSize(system::page_size()));
     }
+    threadpool_size(asked.threadpool_size)?;
     let hubs = match asked.hubs {
         Some(hubs) => hubs,
         None => environment("GREENWOOD_HUBS")?.unwrap_or_else(|| {
@@ -218,6 +239,18 @@ pub(crate) fn settle(asked: Asked) -> Result<Settings, StartError> {
         });
     }
     Ok(Settings { hubs, stack_size })
+}
+
+/// The size of the global thread pool: what was asked for, else the environment, else the default.
+pub(crate) fn threadpool_size(asked: Option<usize>) -> Result<usize, StartError> {
+    let threads = match asked {
+        Some(threads) => threads,
+        None => environment("GREENWOOD_THREADPOOL_SIZE")?.unwrap_or(DEFAULT_THREADPOOL_SIZE),
+    };
+    match (1..=MAX_THREADPOOL_SIZE).contains(&threads) {
+        true => Ok(threads),
+        false => Err(StartError::ThreadpoolSize(threads)),
+    }
 }
 
 fn environment(name: &'static str) -> Result<Option<usize>, StartError> {
@@ -256,6 +289,8 @@ pub enum StartError {
         /// The hard limit, in bytes.
         limit: u64,
     },
+    /// A size of the thread pool that is not 1 to 1,024.
+    ThreadpoolSize(usize),
     /// An environment variable that is not a number.
     Environment {
         /// The variable.
@@ -289,6 +324,10 @@ impl fmt::Display for StartError {
                 f,
                 "a stack of {asked} bytes is above the hard limit of RLIMIT_STACK ({limit} bytes): \
                  lower the stack size or raise the limit (ulimit -Hs)"
+            ),
+            StartError::ThreadpoolSize(threads) => write!(
+                f,
+                "a thread pool of {threads}: it must be 1 to {MAX_THREADPOOL_SIZE}"
             ),
             StartError::Environment { name, value } => {
                 write!(f, "the environment variable {name} is {value:?}, which is no number")

@@ -208,6 +208,14 @@ impl Payload {
     }
 }
 
+impl Payload {
+    /// The text of it, if it has one.
+    pub(crate) fn text(&self) -> Option<String> {
+        let payload = crate::task::lock(&self.0);
+        panics::message(&**payload).map(str::to_owned)
+    }
+}
+
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let payload = lock(&self.0);

@@ -71,6 +71,7 @@ mod switch;
 )]
 mod sys;
 mod task;
+mod threadpool;
 mod timeout;
 mod timer;
 mod wait;
@@ -102,6 +103,9 @@ pub use semaphore::{BoundedSemaphore, Permit, ReleaseError, Semaphore};
 pub use server::{Detached, Seat, StreamServer};
 pub use switch::{BeforeSwitch, before_switch};
 pub use sys::scope::Scope;
+pub use threadpool::{
+    DEFAULT_THREADPOOL_SIZE, ThreadError, ThreadImap, ThreadPool, ThreadResult, threadpool,
+};
 pub use timeout::{Timeout, with_timeout, with_timeout_or};
 pub use wait::{Iwait, iwait, wait};
 pub use waitable::{Waitable, Watcher};

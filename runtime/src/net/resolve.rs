@@ -2,23 +2,28 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
-use crate::{Queue, Semaphore};
+use crate::places::{self, Places};
+use crate::switch;
+use crate::task::lock;
+use crate::threadpool::{ThreadError, Wanted, threadpool};
 
-/// How many names are looked up at a time: as many threads as gevent's pool has. More wait.
-const LOOKUPS: usize = 10;
+/// Lookups that have a place in the thread pool, or wait for one.
+static LOOKUPS: Mutex<Places> = Mutex::new(Places::new(1));
 
 /// The addresses of a host, a name or an address, with the port: gevent's `socket.getaddrinfo`.
 ///
-/// A name is looked up by the system's resolver on a thread of its own, ten at a time, so the hub
-/// goes on. A lookup that nobody waits for any more ends in its own time.
+/// A name is looked up by the system's resolver in the [thread pool](crate::threadpool), so the hub
+/// goes on. Lookups have three quarters of the pool's threads at most, one at least; more wait for
+/// their turn, in their order. So a resolver that does not answer leaves something for files. A
+/// lookup that nobody waits for any more is left out if it has not begun, else ends in its own time.
 ///
 /// # Errors
 ///
-/// `TimedOut`; `InvalidInput` if the name has no address; what the resolver says.
+/// `TimedOut`; `InvalidInput` if the name has no address; what the resolver says; what the system
+/// says if no thread can be started.
 pub fn getaddrinfo(
     host: &str,
     port: u16,
@@ -27,38 +32,15 @@ pub fn getaddrinfo(
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let late = || {
-        io::Error::new(
+    let name = host.to_owned();
+    let look_up = move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
+    let addresses = in_threadpool(look_up, switch::deadline(timeout));
+    let addresses = addresses.unwrap_or_else(|| {
+        Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("looking up {host}: no answer in time"),
-        )
-    };
-    let begun = Instant::now();
-    let places = places();
-    let has_place = match timeout {
-        None => places.acquire(),
-        Some(timeout) => places.acquire_timeout(timeout),
-    };
-    if !has_place {
-        return Err(late());
-    }
-    let place = Place(places);
-    let found = Arc::new(Queue::new(0));
-    let finder = Arc::clone(&found);
-    let name = host.to_owned();
-    thread::Builder::new()
-        .name("getaddrinfo".to_owned())
-        .spawn(move || {
-            let addresses = (name.as_str(), port).to_socket_addrs();
-            drop(place);
-            // Room for everything: it does not wait.
-            finder.put(addresses).ok();
-        })?;
-    let answer = match timeout {
-        None => found.get(),
-        Some(timeout) => found.get_timeout(timeout.saturating_sub(begun.elapsed())),
-    };
-    let addresses: Vec<SocketAddr> = answer.map_err(|_| late())??.collect();
+        ))
+    })?;
     if addresses.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -68,16 +50,47 @@ pub fn getaddrinfo(
     Ok(addresses)
 }
 
-fn places() -> &'static Semaphore {
-    static PLACES: OnceLock<Semaphore> = OnceLock::new();
-    PLACES.get_or_init(|| Semaphore::new(LOOKUPS))
+/// Has the thread pool do a lookup. None if it is not done by `deadline`.
+fn in_threadpool<T: Send + 'static>(
+    look_up: impl FnOnce() -> io::Result<T> + Send + 'static,
+    deadline: Option<u64>,
+) -> Option<io::Result<T>> {
+    let pool = threadpool();
+    if pool.is_called_by_job() {
+        // It has a thread.
+        return Some(look_up());
+    }
+    let threads = pool.maxsize();
+    let woken = lock(&LOOKUPS).set_limit((threads - threads.div_ceil(4)).max(1));
+    woken.iter().for_each(|waiter| waiter.wake());
+    if !places::take(&LOOKUPS, deadline) {
+        return None;
+    }
+    let place = Place;
+    let job = pool.spawn_until(deadline, move || {
+        // Given back when the lookup is over, whoever still waits for it.
+        let _place = place;
+        look_up()
+    });
+    let job = Wanted::new(job.ok()?);
+    if !job.await_until(deadline) {
+        return None;
+    }
+    Some(match job.join() {
+        Ok(found) => found,
+        Err(ThreadError::NoThread(error)) => Err(io::Error::new(error.kind(), error)),
+        Err(error) => Err(io::Error::other(error.to_string())),
+    })
 }
 
 /// The right to a thread.
-struct Place(&'static Semaphore);
+struct Place;
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.release();
+        let next = lock(&LOOKUPS).give_back();
+        if let Some(next) = next {
+            next.wake();
+        }
     }
 }

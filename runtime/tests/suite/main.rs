@@ -31,6 +31,7 @@ mod queue;
 mod resolve;
 mod scopes;
 mod server;
+mod threadpool;
 mod threads;
 mod timeouts;
 #[cfg(feature = "tls")]
