@@ -211,7 +211,7 @@ impl Payload {
 impl Payload {
     /// The text of it, if it has one.
     pub(crate) fn text(&self) -> Option<String> {
-        let payload = crate::task::lock(&self.0);
+        let payload = lock(&self.0);
         panics::message(&**payload).map(str::to_owned)
     }
 }

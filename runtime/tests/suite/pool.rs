@@ -135,7 +135,7 @@ fn a_member_leaves_whatever_ends_it() {
 
         let timed_out = pool
             .spawn_with(on_it(), || {
-                let _limit = greenwood_runtime::Timeout::start(Duration::ZERO);
+                let _limit = greenwood_runtime::Timeout::start_new(Duration::ZERO);
                 sleep(LONG);
             })
             .unwrap();
