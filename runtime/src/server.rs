@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error::SpawnError;
 use crate::event::Event;
 use crate::greenlet::{Builder, Current, Greenlet, await_end, getcurrent};
-use crate::net::{self, TcpListener, TcpStream};
+use crate::net::{self, TcpListener, TcpStream, ToSocketAddrs};
 use crate::semaphore::Semaphore;
 use crate::task::lock;
 use crate::{hub, limits, sleep, switch};

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use greenwood_runtime::net::ToSocketAddrs;
 use greenwood_wsgi::{Application, ServerHandle, WsgiServer};
 
 use crate::clients::Clients;

@@ -1,19 +1,26 @@
-//! TCP and TLS for greenlets: gevent's `socket` and `ssl`.
+//! Sockets for greenlets: gevent's `socket`, `ssl` and `select`.
 //!
 //! A socket may be used from any greenlet of any hub and from plain threads. Each hub that waits
 //! for it has a registration of its own, so no wait is ever forwarded from one hub to another.
 
+mod address;
+mod connect;
 mod listener;
 pub mod parking;
 mod resolve;
+pub(crate) mod select;
 pub(crate) mod socket;
 mod stream;
 mod tcp;
+pub(crate) mod timed;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use listener::TcpListener;
+pub use address::ToSocketAddrs;
+pub use connect::create_connection;
+pub use listener::{ListenOptions, TcpListener};
 pub use resolve::getaddrinfo;
+pub use select::{Poll, PollEvents, Selected, select};
 pub use stream::Stream;
 pub use tcp::TcpStream;
 #[cfg(feature = "tls")]

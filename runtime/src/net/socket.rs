@@ -8,10 +8,13 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
+
+use socket2::SockRef;
 
 use crate::hub;
 use crate::seldom::Seldom;
@@ -39,6 +42,10 @@ pub(crate) struct Socket {
     has_more: AtomicBool,
     /// All registrations are among `more`, from where they can be dropped again.
     is_transient: bool,
+    /// A hang-up or an error is the end, of which the kernel tells once.
+    ends: bool,
+    /// Every further call is refused.
+    closed: AtomicBool,
 }
 
 /// A socket's registration with one hub.
@@ -54,6 +61,8 @@ struct Readiness {
     writable: Cell<bool>,
     /// The peer has closed its side, or the connection is broken: no more edges come.
     closed: Cell<bool>,
+    /// Whether a hang-up or an error says so.
+    ends: bool,
     /// What the greenlet waits for that waits for the registration's events, on behalf of both.
     leader: Cell<Option<Direction>>,
     /// Who waits beside the leader, and for what: the other direction. One at most, as each has
@@ -89,7 +98,7 @@ impl Readiness {
         if events & WRITABLE != 0 {
             self.writable.set(true);
         }
-        if events & CLOSED != 0 {
+        if events & CLOSED != 0 && self.ends {
             self.closed.set(true);
         }
     }
@@ -108,6 +117,17 @@ impl Socket {
             has_more: AtomicBool::new(false),
             fd,
             is_transient: false,
+            ends: true,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// As [`new`](Socket::new), for what may be well again after a hang-up or an error, as a socket
+    /// of datagrams or a FIFO. It has to be read until it has nothing: a short read is no sign.
+    pub(crate) fn endless(fd: OwnedFd) -> Socket {
+        Socket {
+            ends: false,
+            ..Socket::new(fd)
         }
     }
 
@@ -134,6 +154,19 @@ impl Socket {
             drop(more);
             drop(unused);
         }
+    }
+
+    /// Ends the socket for all who have it: who waits is woken, and every call fails with `EBADF`.
+    /// The descriptor stays until the socket is dropped, so that its number is nobody else's.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // Also one that is not connected wakes its waiters, and only then says that it is not.
+        SockRef::from(self).shutdown(Shutdown::Both).ok();
+    }
+
+    #[inline]
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// The descriptor, in no hub's epoll set any more.
@@ -219,6 +252,7 @@ impl Socket {
                     readable: Cell::new(false),
                     writable: Cell::new(false),
                     closed: Cell::new(false),
+                    ends: self.ends,
                     leader: Cell::new(None),
                     follower: RefCell::new(None),
                     followed_for: Cell::new(None),
@@ -257,6 +291,9 @@ impl Socket {
         asked: usize,
         read: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        if self.is_closed() {
+            return Err(closed());
+        }
         let result = read(self.fd.as_fd());
         let drained = match &result {
             // Less than there is room for: all of it has been read. 0 is the end, which stays
@@ -270,23 +307,38 @@ impl Socket {
         result
     }
 
+    /// As [`try_read`](Socket::try_read), for what comes in pieces of its own, as datagrams and
+    /// connections: there is nothing more only when the socket says so.
+    pub(crate) fn try_take<T>(
+        &self,
+        take: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut taken = None;
+        self.try_read(0, |fd| {
+            taken = Some(take(fd)?);
+            Ok(0)
+        })?;
+        taken.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
     /// Runs a write that never blocks.
     pub(crate) fn try_write(
         &self,
         write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let result = write(self.fd.as_fd());
-        if let Err(error) = &result {
-            self.note_unwritten(error);
-        }
-        result
+        write(self.fd.as_fd()).map_err(|error| self.unwritten(error))
     }
 
     /// Notes why a write that never blocks has failed.
-    pub(crate) fn note_unwritten(&self, error: &io::Error) {
+    pub(crate) fn unwritten(&self, error: io::Error) -> io::Error {
+        if self.is_closed() {
+            // The system only says that it was shut down.
+            return closed();
+        }
         if error.kind() == io::ErrorKind::WouldBlock {
             self.drained(Direction::Write);
         }
+        error
     }
 
     /// Waits until the socket may be read or written without blocking, no longer than `timeout`.
@@ -399,6 +451,12 @@ fn follow(readiness: &Readiness, direction: Direction, until: Option<u64>) -> Pa
     readiness.followed_for.set(None);
     readiness.follower.take();
     parked
+}
+
+#[cold]
+#[inline(never)]
+fn closed() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
 }
 
 #[cold]

@@ -1,18 +1,18 @@
 //! [`TcpStream`].
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::SockRef;
 
-use super::explain;
 use super::socket::{Direction, Socket};
+use super::timed::{Timed, stream_calls, timed_calls};
+use super::{ToSocketAddrs, connect};
 use crate::switch;
 use crate::sys::fd;
-use crate::sys::shared_fd::{OwnsFd, SharedFd};
+use crate::sys::shared_fd::SharedFd;
 
 /// A TCP connection: gevent's `socket`. Calls block the greenlet (or the plain thread), never the
 /// hub.
@@ -26,68 +26,20 @@ use crate::sys::shared_fd::{OwnsFd, SharedFd};
 /// that waits for it takes one more descriptor.
 #[derive(Debug, Clone)]
 pub struct TcpStream {
-    inner: SharedFd<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    socket: Socket,
-    read_timeout: TimeLimit,
-    write_timeout: TimeLimit,
-}
-
-/// A time-out in nanoseconds; `u64::MAX` is none.
-#[derive(Debug)]
-struct TimeLimit(AtomicU64);
-
-impl TimeLimit {
-    const fn none() -> TimeLimit {
-        TimeLimit(AtomicU64::new(u64::MAX))
-    }
-
-    fn set(&self, limit: Option<Duration>) -> io::Result<()> {
-        if limit.is_some_and(|limit| limit.is_zero()) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a time-out of zero: use None for no time-out",
-            ));
-        }
-        let nanoseconds = limit.map_or(u64::MAX, |limit| {
-            u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
-        });
-        self.0.store(nanoseconds, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn get(&self) -> Option<Duration> {
-        match self.0.load(Ordering::Relaxed) {
-            u64::MAX => None,
-            nanoseconds => Some(Duration::from_nanos(nanoseconds)),
-        }
-    }
+    inner: SharedFd<Timed>,
 }
 
 impl TcpStream {
-    /// Connects, to the first of the addresses that answers. Waits as long as the system does; see
-    /// [`connect_timeout`](TcpStream::connect_timeout).
-    ///
-    /// A host *name* is looked up by the system's resolver, which blocks the hub for as long as it
-    /// takes: pass an address where that matters.
+    /// Connects, to the first of the addresses that answers: [`create_connection`] without a time
+    /// limit.
     ///
     /// # Errors
     ///
     /// What the system says of the last address; `InvalidInput` when there is none.
+    ///
+    /// [`create_connection`]: super::create_connection
     pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        let mut last = None;
-        for address in address.to_socket_addrs()? {
-            match TcpStream::connect_until(address, None) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the name has no address")
-        }))
+        super::create_connection(address, None, None)
     }
 
     /// Connects, waiting no longer than `timeout`.
@@ -96,38 +48,7 @@ impl TcpStream {
     ///
     /// `TimedOut`, or what the system says.
     pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        TcpStream::connect_until(*address, switch::deadline(Some(timeout)))
-    }
-
-    fn connect_until(address: SocketAddr, until: Option<u64>) -> io::Result<TcpStream> {
-        let socket = socket2::Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )
-        .map_err(explain)?;
-        let stream = TcpStream::from_fd(Socket::homed(socket.into()))?;
-        let connecting = SockRef::from(&stream.inner.socket);
-        match connecting.connect(&address.into()) {
-            Ok(()) => return Ok(stream),
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(error) => return Err(error),
-        }
-        stream
-            .inner
-            .socket
-            .wait_until(Direction::Write, until)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("connect to {address}: no answer in time"),
-                ),
-                _ => error,
-            })?;
-        match connecting.take_error()? {
-            None => Ok(stream),
-            Some(error) => Err(error),
-        }
+        connect::connect_until(*address, None, switch::deadline(Some(timeout)))
     }
 
     /// A connection on a descriptor, which becomes non-blocking: one that was inherited or passed
@@ -144,11 +65,7 @@ impl TcpStream {
     /// As [`from_fd`](TcpStream::from_fd), for a descriptor that is non-blocking already.
     pub(crate) fn from_nonblocking(fd: OwnedFd) -> TcpStream {
         TcpStream {
-            inner: SharedFd::new(Inner {
-                socket: Socket::new(fd),
-                read_timeout: TimeLimit::none(),
-                write_timeout: TimeLimit::none(),
-            }),
+            inner: SharedFd::new(Timed::new(Socket::new(fd))),
         }
     }
 
@@ -159,11 +76,7 @@ impl TcpStream {
     pub fn unregistered(self) -> TcpStream {
         match self.inner.try_unwrap() {
             Ok(inner) => TcpStream {
-                inner: SharedFd::new(Inner {
-                    socket: Socket::transient(inner.socket.into_fd()),
-                    read_timeout: inner.read_timeout,
-                    write_timeout: inner.write_timeout,
-                }),
+                inner: SharedFd::new(inner.with_socket(Socket::transient)),
             },
             Err(inner) => TcpStream { inner },
         }
@@ -174,15 +87,6 @@ impl TcpStream {
     /// it.
     pub fn unregister(&self) {
         self.inner.socket.unregister();
-    }
-
-    /// A second handle to the same socket. Costs no descriptor.
-    ///
-    /// # Errors
-    ///
-    /// None; the type is std's.
-    pub fn try_clone(&self) -> io::Result<TcpStream> {
-        Ok(self.clone())
     }
 
     /// The peer's address.
@@ -223,15 +127,6 @@ impl TcpStream {
         super::set_keepalive(&SockRef::from(&self.inner.socket), idle)
     }
 
-    /// Ends one or both directions. Greenlets that wait for them are woken.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        SockRef::from(&self.inner.socket).shutdown(how)
-    }
-
     /// Closes with a reset instead of the usual end: what has not been sent is dropped at once
     /// (`SO_LINGER` of 0).
     ///
@@ -242,232 +137,27 @@ impl TcpStream {
         SockRef::from(&self.inner.socket).set_linger(on.then_some(Duration::ZERO))
     }
 
-    /// The longest wait of one read; none by default.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` for a time-out of zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.inner.read_timeout.set(timeout)
-    }
-
-    /// The longest wait of one write; none by default.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` for a time-out of zero.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.inner.write_timeout.set(timeout)
-    }
-
-    /// The longest wait of one read.
-    pub fn read_timeout(&self) -> Option<Duration> {
-        self.inner.read_timeout.get()
-    }
-
-    /// The longest wait of one write.
-    pub fn write_timeout(&self) -> Option<Duration> {
-        self.inner.write_timeout.get()
-    }
-
-    /// Waits until there is something to read, or the end: then no buffer is needed while one
-    /// waits. May return although there is nothing.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut` after the read time-out; `ResourceBusy` when another greenlet of the hub waits to
-    /// read; `WouldBlock` in a greenlet that unwinds.
-    pub fn wait_readable(&self) -> io::Result<()> {
-        self.inner.socket.wait(Direction::Read, self.read_timeout())
-    }
-
-    /// As [`wait_readable`](TcpStream::wait_readable), with a time-out of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_readable`](TcpStream::wait_readable).
-    pub fn wait_readable_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.inner.socket.wait(Direction::Read, timeout)
-    }
-
-    /// Waits until something can be written. May return although nothing can.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_readable`](TcpStream::wait_readable), for writing.
-    pub fn wait_writable(&self) -> io::Result<()> {
-        self.inner
-            .socket
-            .wait(Direction::Write, self.write_timeout())
-    }
-
-    /// As [`wait_writable`](TcpStream::wait_writable), with a time-out of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_readable`](TcpStream::wait_readable), for writing.
-    pub fn wait_writable_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.inner.socket.wait(Direction::Write, timeout)
-    }
-
-    /// Reads what there is; never waits. 0 is the end.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` when there is nothing yet; what the system says.
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let asked = buffer.len();
-        self.inner
-            .socket
-            .try_read(asked, |fd| fd::receive(fd, buffer))
-    }
-
-    /// Reads at most `max` bytes of what there is behind the contents of `buffer`, which grows if
-    /// need be; never waits. 0 is the end.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` when there is nothing yet; `OutOfMemory`; what the system says.
-    pub fn try_read_vec(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
-        self.inner
-            .socket
-            .try_read(max, |fd| fd::receive_into(fd, buffer, max))
-    }
-
-    /// Writes what the system takes; never waits.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` when it takes nothing; what the system says.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = fd::send(self.as_fd(), bytes);
-        if let Err(error) = &sent {
-            self.inner.socket.note_unwritten(error);
-        }
-        sent
-    }
-
-    /// Writes of several pieces what the system takes, in one call; never waits.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` when it takes nothing; what the system says.
-    pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.inner
-            .socket
-            .try_write(|fd| fd::send_vectored(fd, pieces))
-    }
-
     /// Waits for one direction until a moment of the runtime's clock.
     #[cfg(feature = "tls")]
     pub(super) fn wait_until(&self, direction: Direction, until: Option<u64>) -> io::Result<()> {
         self.inner.socket.wait_until(direction, until)
     }
 
-    fn read_waiting(&self, mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-        // One limit for the whole call, also when what made it ready is gone again.
-        let until = switch::deadline(self.read_timeout());
-        if !switch::may_wait() {
-            return read();
-        }
-        loop {
-            self.inner.socket.wait_until(Direction::Read, until)?;
-            match read() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
-    }
-
+    #[cfg(feature = "tls")]
     pub(super) fn write_waiting(
         &self,
-        mut write: impl FnMut() -> io::Result<usize>,
+        write: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
-        // A peer that takes everything at once is no reason to keep the hub for oneself.
-        switch::share();
-        let mut until = None;
-        loop {
-            switch::check();
-            match write() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let until =
-                        *until.get_or_insert_with(|| switch::deadline(self.write_timeout()));
-                    self.inner.socket.wait_until(Direction::Write, until)?;
-                }
-                result => return result,
-            }
-        }
+        self.inner.write_waiting(write)
     }
 }
 
-fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {
+timed_calls!(TcpStream);
+stream_calls!(TcpStream);
+
+/// An address of a socket that is one of TCP or UDP.
+pub(super) fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {
     address
         .as_socket()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an internet address"))
-}
-
-impl Read for &TcpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let stream = *self;
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        stream.read_waiting(|| stream.try_read(buffer))
-    }
-}
-
-impl Write for &TcpStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_waiting(|| self.try_write(bytes))
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.write_waiting(|| self.try_write_vectored(pieces))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for TcpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buffer)
-    }
-}
-
-impl Write for TcpStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self).write(bytes)
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(pieces)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl AsFd for TcpStream {
-    #[inline]
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
-    }
-}
-
-impl AsFd for Inner {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-// A socket has one descriptor, and gives it away only with itself.
-impl OwnsFd for Inner {}
-
-impl AsRawFd for TcpStream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
 }

@@ -2,9 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use socket2::SockAddr;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
@@ -239,12 +240,12 @@ pub(crate) fn send_vectored(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::R
 
 /// Accepts a connection as a non-blocking descriptor, with the peer's address; never blocks when
 /// the listener doesn't.
-pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: the closure hands accept4 a place for an address and its size, and fails when accept4
     // does.
     let (fd, address) = unsafe {
-        socket2::SockAddr::try_init(|address, length| {
+        SockAddr::try_init(|address, length| {
             check(libc::accept4(
                 listener.as_raw_fd(),
                 address.cast(),
@@ -255,13 +256,130 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAdd
     }?;
     // SAFETY: accept4 returned a descriptor that is new and ours.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let address = address.as_socket().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a connection from no internet address",
+    Ok((fd, address))
+}
+
+/// Receives a datagram and its sender's address; never blocks. What `buffer` has no room for is
+/// lost. With `peek` the datagram stays.
+pub(crate) fn receive_from(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    peek: bool,
+) -> io::Result<(usize, SockAddr)> {
+    // SAFETY: `buffer` is writable for its length; the closure hands recvfrom a place for an
+    // address and its size, and fails when recvfrom does.
+    unsafe {
+        SockAddr::try_init(|address, length| {
+            check_size(libc::recvfrom(
+                fd.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                peeking(peek),
+                address.cast(),
+                length,
+            ))
+        })
+    }
+}
+
+/// As [`receive`], and what was received can be received again.
+pub(crate) fn peek(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is writable for its length.
+    check_size(unsafe {
+        libc::recv(
+            fd.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            peeking(true),
+        )
+    })
+}
+
+fn peeking(peek: bool) -> libc::c_int {
+    libc::MSG_DONTWAIT | if peek { libc::MSG_PEEK } else { 0 }
+}
+
+/// Who has made the other end of a Unix connection: SO_PEERCRED.
+pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the option's value is a ucred, for which there is room, and its size is said.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &mut size,
         )
     })?;
-    Ok((fd, address))
+    Ok(credentials)
+}
+
+/// read(2): blocks if the descriptor does.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is writable for its length.
+    check_size(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// write(2): blocks if the descriptor does.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: `bytes` is readable for its length.
+    check_size(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// As [`read`] at the present position, and never blocks, whatever the descriptor's flags are.
+/// Fails with `EOPNOTSUPP` where the kernel can't promise that.
+pub(crate) fn read_nowait(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let piece = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: one valid iovec of writable bytes.
+    check_size(unsafe { libc::preadv2(fd.as_raw_fd(), &piece, 1, -1, libc::RWF_NOWAIT) })
+}
+
+/// As [`write`], and never blocks: see [`read_nowait`].
+pub(crate) fn write_nowait(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let piece = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: one valid iovec of readable bytes, to which pwritev2 does not write.
+    check_size(unsafe { libc::pwritev2(fd.as_raw_fd(), &piece, 1, -1, libc::RWF_NOWAIT) })
+}
+
+/// How a descriptor was opened: the flags of its open file description.
+pub(crate) fn status_flags(fd: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })
+}
+
+/// Takes over a descriptor that this process was started with, and closes it on exec from now on;
+/// none if there is none of that number.
+///
+/// To be called once for each number, and only for one that the process's parent said to be ours.
+pub(crate) fn inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: it is open, and by what the parent has said nobody else's.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Puts a descriptor of somebody else into an epoll set, level-triggered for the events of poll(2)
+/// in `events`, which have the same numbers.
+pub(crate) fn epoll_watch(set: BorrowedFd<'_>, fd: RawFd, events: libc::c_short) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: u32::from(events.cast_unsigned()),
+        u64: 0,
+    };
+    // SAFETY: `event` is a valid epoll_event.
+    check(unsafe { libc::epoll_ctl(set.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })
+        .map(drop)
 }
 
 /// Blocks the *thread* until the descriptor can be read (or written); false when the time is up, or
@@ -276,25 +394,42 @@ pub(crate) fn poll(
     } else {
         libc::POLLIN
     };
-    let mut entry = libc::pollfd {
+    let entry = libc::pollfd {
         fd: fd.as_raw_fd(),
         events,
         revents: 0,
     };
+    Ok(poll_all(&mut [entry], timeout)? > 0)
+}
+
+/// poll(2): blocks the *thread* until something is reported of one of the descriptors; 0 when the
+/// time is up, or a signal has ended the wait.
+pub(crate) fn poll_all(
+    entries: &mut [libc::pollfd],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
     let milliseconds = match timeout {
         // Rounded up, so that a wait of less than a millisecond is one.
         Some(timeout) => timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32,
         None => -1,
     };
-    // SAFETY: one valid pollfd.
-    let ready = unsafe { libc::poll(&mut entry, 1, milliseconds) };
-    if ready < 0 {
-        let error = io::Error::last_os_error();
-        return if error.kind() == io::ErrorKind::Interrupted {
-            Ok(false)
-        } else {
-            Err(error)
-        };
+    // SAFETY: so many valid pollfds.
+    let ready = check(unsafe {
+        libc::poll(
+            entries.as_mut_ptr(),
+            entries.len() as libc::nfds_t,
+            milliseconds,
+        )
+    });
+    match ready {
+        Ok(ready) => Ok(ready as usize),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            // What the kernel has left there is no news.
+            for entry in entries {
+                entry.revents = 0;
+            }
+            Ok(0)
+        }
+        Err(error) => Err(error),
     }
-    Ok(ready > 0)
 }

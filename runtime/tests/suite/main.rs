@@ -4,7 +4,9 @@
 //! at the whole process (open descriptors, limits, how it ends) runs in a child process: the test
 //! starts its own binary again.
 
+mod connect;
 mod lock;
+mod select;
 mod support;
 
 mod async_result;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use rustls::{DEFAULT_VERSIONS, RootCertStore};
 use super::pem::{Identity, Source, provider};
 use super::{HANDSHAKE_TIMEOUT, TlsStream};
 use crate::StreamServer;
+use crate::net::ToSocketAddrs;
 use crate::task::lock;
 
 /// How a server speaks TLS (1.2 and 1.3): its certificates, whom it lets in, and which protocols it
