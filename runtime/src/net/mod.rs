@@ -15,6 +15,7 @@ mod tcp;
 pub(crate) mod timed;
 #[cfg(feature = "tls")]
 mod tls;
+mod udp;
 
 pub use address::ToSocketAddrs;
 pub use connect::create_connection;
@@ -27,6 +28,7 @@ pub use tcp::TcpStream;
 pub use tls::{
     ClientTls, ClientTlsBuilder, Identity, ServerTls, ServerTlsBuilder, TlsInfo, TlsStream,
 };
+pub use udp::UdpSocket;
 
 use std::io;
 use std::time::Duration;

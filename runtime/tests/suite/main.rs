@@ -38,4 +38,5 @@ mod threads;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
+mod udp;
 mod wait;
