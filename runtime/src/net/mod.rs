@@ -16,6 +16,7 @@ pub(crate) mod timed;
 #[cfg(feature = "tls")]
 mod tls;
 mod udp;
+mod unix;
 
 pub use address::ToSocketAddrs;
 pub use connect::create_connection;
@@ -29,6 +30,7 @@ pub use tls::{
     ClientTls, ClientTlsBuilder, Identity, ServerTls, ServerTlsBuilder, TlsInfo, TlsStream,
 };
 pub use udp::UdpSocket;
+pub use unix::{UnixCredentials, UnixDatagram, UnixListener, UnixStream};
 
 use std::io;
 use std::time::Duration;

@@ -39,4 +39,5 @@ mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
 mod udp;
+mod unix;
 mod wait;
