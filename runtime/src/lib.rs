@@ -49,6 +49,7 @@ mod async_result;
 mod config;
 mod error;
 mod event;
+mod fileobject;
 mod greenlet;
 mod hub;
 mod latch;
@@ -82,6 +83,7 @@ pub use async_result::AsyncResult;
 pub use config::{DEFAULT_STACK_SIZE, Hub, HubConfig, Limits, MIN_STACK_SIZE, StartError};
 pub use error::{Elapsed, JoinError, Payload, ResultError, SpawnError};
 pub use event::Event;
+pub use fileobject::FileObject;
 pub use greenlet::{
     Builder, Current, Greenlet, JoinAll, Link, current_id, getcurrent, idle, joinall, killall,
     killall_nowait, run_in_greenlet, sleep, spawn, spawn_later, spawn_local, trim_stack,

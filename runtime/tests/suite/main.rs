@@ -13,6 +13,7 @@ mod async_result;
 mod config;
 mod event;
 mod fairness;
+mod fileobject;
 mod greenlets;
 mod hooks;
 mod interrupts;
