@@ -5,6 +5,7 @@
 
 mod address;
 mod connect;
+mod inherited;
 mod listener;
 pub mod parking;
 mod resolve;
@@ -20,6 +21,7 @@ mod unix;
 
 pub use address::ToSocketAddrs;
 pub use connect::create_connection;
+pub use inherited::{Inherited, listen_fds};
 pub use listener::{ListenOptions, TcpListener};
 pub use resolve::getaddrinfo;
 pub use select::{Poll, PollEvents, Selected, select};
