@@ -102,7 +102,7 @@ pub use queue::{
 };
 pub use scope::{ScopedGreenlet, scope};
 pub use semaphore::{BoundedSemaphore, Permit, ReleaseError, Semaphore};
-pub use server::{Detached, Seat, StreamServer};
+pub use server::{DatagramServer, DatagramSocket, Detached, Listener, Seat, Spawn, StreamServer};
 pub use switch::{BeforeSwitch, before_switch};
 pub use sys::scope::Scope;
 pub use threadpool::{

@@ -5,8 +5,10 @@
 //! starts its own binary again.
 
 mod connect;
+mod datagram_server;
 mod lock;
 mod select;
+mod server_kinds;
 mod support;
 
 mod async_result;
