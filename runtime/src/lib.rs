@@ -65,6 +65,7 @@ mod scope;
 mod seldom;
 mod semaphore;
 mod server;
+pub mod signal;
 mod switch;
 #[allow(
     unsafe_code,
@@ -103,6 +104,7 @@ pub use queue::{
 pub use scope::{ScopedGreenlet, scope};
 pub use semaphore::{BoundedSemaphore, Permit, ReleaseError, Semaphore};
 pub use server::{DatagramServer, DatagramSocket, Detached, Listener, Seat, Spawn, StreamServer};
+pub use signal::{SignalHandler, signal_handler};
 pub use switch::{BeforeSwitch, before_switch};
 pub use sys::scope::Scope;
 pub use threadpool::{
