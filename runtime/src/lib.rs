@@ -66,6 +66,7 @@ mod seldom;
 mod semaphore;
 mod server;
 pub mod signal;
+pub mod subprocess;
 mod switch;
 #[allow(
     unsafe_code,

@@ -84,8 +84,26 @@ pub(crate) fn epoll() -> io::Result<OwnedFd> {
 /// Puts `fd` into an epoll set, edge-triggered for reading; its events carry `key`. What is there
 /// already is reported at once.
 pub(crate) fn epoll_add(set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+    epoll_add_for(set, fd, key, libc::EPOLLIN | libc::EPOLLRDHUP)
+}
+
+/// As [`epoll_add`], for writing.
+pub(crate) fn epoll_add_writer(
+    set: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    key: u64,
+) -> io::Result<()> {
+    epoll_add_for(set, fd, key, libc::EPOLLOUT)
+}
+
+fn epoll_add_for(
+    set: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    key: u64,
+    events: libc::c_int,
+) -> io::Result<()> {
     let mut event = libc::epoll_event {
-        events: (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32,
+        events: (events | libc::EPOLLET) as u32,
         u64: key,
     };
     let (set, fd) = (set.as_raw_fd(), fd.as_raw_fd());
@@ -432,4 +450,30 @@ pub(crate) fn poll_all(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Reads into `buffer`; never blocks when the descriptor doesn't.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is writable for its length.
+    check_size(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// Reads at most `max` bytes behind what `buffer` holds; never blocks when the descriptor doesn't.
+pub(crate) fn read_into(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+    buffer
+        .try_reserve(max)
+        .map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+    let room: &mut [MaybeUninit<u8>] = &mut buffer.spare_capacity_mut()[..max];
+    // SAFETY: `room` is writable for its length; the kernel reads nothing of it.
+    let n = check_size(unsafe { libc::read(fd.as_raw_fd(), room.as_mut_ptr().cast(), max) })?;
+    // SAFETY: the kernel has initialised `n` bytes behind the old length, within the capacity.
+    unsafe { buffer.set_len(buffer.len() + n) };
+    Ok(n)
+}
+
+/// Writes; never blocks when the descriptor doesn't. Raises SIGPIPE where that is not ignored, as
+/// it is in Rust's programs.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: `bytes` is readable for its length.
+    check_size(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
 }

@@ -10,6 +10,7 @@ mod lock;
 mod select;
 mod server_kinds;
 mod signal;
+mod subprocess;
 mod support;
 
 mod async_result;
