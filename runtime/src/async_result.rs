@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::error::{JoinError, ResultError};
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waitable::sealed::Sealed;
@@ -193,7 +194,7 @@ impl<T, E> AsyncResult<T, E> {
             }
             waiting.waiters.push(Arc::clone(&waiter));
         }
-        match waiter.wait(deadline) {
+        match waiter.wait_for(WaitsFor::Result, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 lock(&self.waiting).waiters.abandon();

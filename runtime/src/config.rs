@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use crate::sys::home::{NO_HUB, this_hub};
 use crate::sys::{limits as system, stack};
 use crate::threadpool::{DEFAULT_THREADPOOL_SIZE, threadpool};
-use crate::{hub, limits};
+use crate::{HubStats, hub, limits, monitor};
 
 /// The smallest stack in bytes: 16 KiB, enough for a greenlet that formats and panics without a
 /// backtrace.
@@ -22,7 +23,7 @@ pub const DEFAULT_STACK_SIZE: usize = 256 * 1024;
 const MAX_STACK_SIZE: usize = 1 << 30;
 
 /// may keeps one epoll set per hub in a table of this size.
-const MAX_HUBS: usize = 128;
+pub(crate) const MAX_HUBS: usize = 128;
 
 /// More threads than that are a mistake.
 const MAX_THREADPOOL_SIZE: usize = 1_024;
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) hubs: usize,
     /// In bytes, a multiple of the page size.
     pub(crate) stack_size: usize,
+    /// How long a greenlet may hold its hub before it is reported.
+    pub(crate) max_blocking: Option<Duration>,
 }
 
 /// What the program asks for.
@@ -40,6 +43,7 @@ pub(crate) struct Asked {
     hubs: Option<usize>,
     stack_size: Option<usize>,
     threadpool_size: Option<usize>,
+    max_blocking: Option<Duration>,
 }
 
 /// The hubs of the process: gevent's hub, one per worker thread.
@@ -99,6 +103,45 @@ impl Hub {
         }
     }
 
+    /// What each hub has counted. Starts them if need be.
+    ///
+    /// Costs nothing to keep, and can be read while hubs are blocked.
+    ///
+    /// # Panics
+    ///
+    /// If they can't start (see [`StartError`]).
+    pub fn stats() -> Vec<HubStats> {
+        hub::runtime().stats()
+    }
+
+    /// Has greenlets reported that hold their hub for longer than `max_blocking` without a switch:
+    /// gevent's monitoring thread and its `max_blocking_time`; none ends it. Off by default.
+    ///
+    /// The reports go to `tracing` and to [`on_blocked`](crate::monitor::on_blocked). They are made
+    /// by a thread, which looks four times in that time, so one comes up to a quarter late. At
+    /// least 1 ms; [`MAX_BLOCKING_TIME`](crate::monitor::MAX_BLOCKING_TIME) is what gevent takes.
+    /// While it is on, a switch takes some 50 ns longer.
+    ///
+    /// # Errors
+    ///
+    /// When the thread can't be started.
+    ///
+    /// # Panics
+    ///
+    /// If the hubs can't start (see [`StartError`]).
+    ///
+    /// ```
+    /// use greenwood_runtime::{Hub, monitor};
+    /// Hub::monitor(Some(monitor::MAX_BLOCKING_TIME))?;
+    /// let reports = monitor::on_blocked(|blocked| eprintln!("{blocked}"))?;
+    /// reports.cancel();
+    /// Hub::monitor(None)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn monitor(max_blocking: Option<Duration>) -> io::Result<()> {
+        monitor::watch(max_blocking)
+    }
+
     /// How many greenlets are alive: spawned and not ended. The hubs' own are not counted.
     pub fn greenlets() -> usize {
         limits::alive()
@@ -133,6 +176,7 @@ impl fmt::Debug for HubConfig {
             .field("hubs", &self.asked.hubs)
             .field("stack_size", &self.asked.stack_size)
             .field("threadpool_size", &self.asked.threadpool_size)
+            .field("monitor", &self.asked.max_blocking)
             .finish()
     }
 }
@@ -162,6 +206,13 @@ impl HubConfig {
         self
     }
 
+    /// Has greenlets reported that hold their hub for longer, as [`Hub::monitor`] does. Default:
+    /// `GREENWOOD_MAX_BLOCKING_MS`, in milliseconds, else nobody is watched.
+    pub fn monitor(mut self, max_blocking: Duration) -> Self {
+        self.asked.max_blocking = Some(max_blocking);
+        self
+    }
+
     /// Starts the hubs with these settings.
     ///
     /// # Errors
@@ -171,6 +222,9 @@ impl HubConfig {
     pub fn start(self) -> Result<(), StartError> {
         threadpool_size(self.asked.threadpool_size)?;
         let settings = hub::start(self.asked)?.settings;
+        if self.asked.max_blocking != settings.max_blocking && self.asked.max_blocking.is_some() {
+            Hub::monitor(self.asked.max_blocking).map_err(StartError::Monitor)?;
+        }
         let hubs = self.asked.hubs.unwrap_or(settings.hubs);
         let stack_size = self
             .asked
@@ -238,7 +292,16 @@ pub(crate) fn settle(asked: Asked) -> Result<Settings, StartError> {
             limit,
         });
     }
-    Ok(Settings { hubs, stack_size })
+    let max_blocking = match asked.max_blocking {
+        Some(time) => Some(time),
+        None => environment("GREENWOOD_MAX_BLOCKING_MS")?
+            .map(|milliseconds| Duration::from_millis(milliseconds as u64)),
+    };
+    Ok(Settings {
+        hubs,
+        stack_size,
+        max_blocking,
+    })
 }
 
 /// The size of the global thread pool: what was asked for, else the environment, else the default.
@@ -304,6 +367,8 @@ pub enum StartError {
     Descriptors(io::Error),
     /// Somebody else has started `may` in this process, with other settings.
     MayInUse,
+    /// The hubs run, and the monitor's thread could not be started.
+    Monitor(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -338,6 +403,7 @@ impl fmt::Display for StartError {
             StartError::Descriptors(_) => f.write_str(
                 "a hub's descriptors could not be opened; raise RLIMIT_NOFILE (ulimit -n)",
             ),
+            StartError::Monitor(error) => write!(f, "the monitor's thread can't start: {error}"),
             StartError::MayInUse => f.write_str(
                 "may runs already in this process with other settings: Greenwood must start it; call \
                  Hub::config().start() first thing in main",
@@ -349,7 +415,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::Descriptors(source) => Some(source),
+            StartError::Descriptors(source) | StartError::Monitor(source) => Some(source),
             _ => None,
         }
     }

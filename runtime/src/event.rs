@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waitable::sealed::Sealed;
@@ -97,7 +98,7 @@ impl Event {
             state.waiters.push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait(deadline) {
+        match waiter.wait_for(WaitsFor::Event, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 lock(&self.state).waiters.abandon();

@@ -17,13 +17,15 @@ use crate::greenlet::Caller;
 use crate::limits;
 use crate::local;
 use crate::panics::drop_caught;
+use crate::stats::{Counters, HubStats};
 use crate::sys::coroutine::{self, Parker, Registration};
 use crate::sys::home::{self, this_hub};
+use crate::sys::roster::Roster;
 use crate::sys::stack::StackBounds;
 use crate::sys::{altstack, coarse_now_ns, current, fd, overflow};
 use crate::task::{Task, lock};
 use crate::timer::Timers;
-use crate::{panics, switch};
+use crate::{monitor, panics, stats, switch};
 
 /// How many wakes a hub makes, and how many times a greenlet goes on without a switch, before the
 /// hub looks after its descriptors: two greenlets that wake each other for ever must not stop all
@@ -85,7 +87,11 @@ enum Message {
     Start(Arc<Task>, SendJob),
     StartAt(u64, Arc<Task>, SendJob),
     Kill(Arc<Task>),
+    /// Something that only the hub's thread can tell.
+    Ask(Question),
 }
+
+type Question = Box<dyn FnOnce(&'static HubLocal) + Send>;
 
 #[derive(Default)]
 struct Inbox {
@@ -119,6 +125,8 @@ pub(crate) struct HubLocal {
     stack_size: usize,
     shared: &'static Shared,
     timers: Timers,
+    counters: &'static Counters,
+    roster: Roster,
     /// In no epoll set (see [`Parker::new`]).
     idle_fd: OwnedFd,
     /// Coroutines that wait for a greenlet to run, by their parkers.
@@ -213,7 +221,11 @@ pub(crate) fn start(asked: Asked) -> Result<&'static Runtime, StartError> {
         settings,
         next: AtomicUsize::new(0),
     };
-    Ok(RUNTIME.get_or_init(|| runtime))
+    let runtime = RUNTIME.get_or_init(|| runtime);
+    if settings.max_blocking.is_some() {
+        monitor::watch(settings.max_blocking).map_err(StartError::Monitor)?;
+    }
+    Ok(runtime)
 }
 
 /// The descriptors of a hub, with numbers of its own.
@@ -266,6 +278,7 @@ fn launch(
             return;
         }
         home::become_hub(id);
+        monitor::is_thread_of(id);
         altstack::ensure();
         // Here, on top of generator's hook, which the first coroutine has installed, and on a
         // thread that does not panic.
@@ -274,7 +287,9 @@ fn launch(
             id,
             stack_size,
             shared,
-            timers: Timers::new(timer_fd),
+            timers: Timers::new(timer_fd, stats::of(id)),
+            counters: stats::of(id),
+            roster: Roster::new(),
             idle_fd,
             idle: RefCell::default(),
             starting: RefCell::default(),
@@ -323,6 +338,7 @@ fn serve_inbox(local: &'static HubLocal) {
                 Message::Start(task, job) => local.start(task, job.into()),
                 Message::StartAt(at, task, job) => local.start_at(at, task, job.into()),
                 Message::Kill(task) => local.kill(&task),
+                Message::Ask(question) => question(local),
             }
         }
         // A burst must not keep its room for ever.
@@ -377,6 +393,11 @@ pub(crate) fn kill(task: &Arc<Task>) {
     }
 }
 
+/// Has the hub's own loop call `question`, which must neither block nor panic.
+pub(crate) fn ask(hub: usize, question: impl FnOnce(&'static HubLocal) + Send + 'static) {
+    runtime().hubs[hub].post(Message::Ask(Box::new(question)));
+}
+
 /// Starts a greenlet on its hub, at a moment of the monotonic clock if one is given.
 pub(crate) fn spawn(task: Arc<Task>, job: SendJob, at: Option<u64>) {
     let hub = task.hub();
@@ -396,6 +417,13 @@ pub(crate) fn spawn(task: Arc<Task>, job: SendJob, at: Option<u64>) {
 impl Runtime {
     pub(crate) fn hubs(&self) -> usize {
         self.hubs.len()
+    }
+
+    pub(crate) fn stats(&self) -> Vec<HubStats> {
+        let inbox = |shared: &Shared| lock(&shared.inbox).messages.len();
+        let hubs = self.hubs.iter().enumerate();
+        hubs.map(|(id, shared)| HubStats::of(id, inbox(shared)))
+            .collect()
     }
 
     /// The hub for a greenlet that names none: the caller's own, or from a plain thread each in
@@ -455,6 +483,7 @@ impl HubLocal {
 
     /// Ends the runs without a poll early when they take long.
     fn look_at_the_clock(&self, now: u64) {
+        self.counters.looked_at_the_clock(now);
         if self.first_look.get() == 0 {
             self.first_look.set(now);
         } else if now.saturating_sub(self.first_look.get()) > TIME_PER_POLL_NS {
@@ -466,6 +495,18 @@ impl HubLocal {
     pub(crate) fn polled(&self) {
         self.runs.set(0);
         self.first_look.set(0);
+        self.counters.polled();
+    }
+
+    /// The greenlets that have begun.
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The greenlets that wait for their first turn.
+    pub(crate) fn starting(&self) -> Vec<Arc<Task>> {
+        let starting = self.starting.borrow();
+        starting.iter().map(|it| Arc::clone(&it.task)).collect()
     }
 
     fn wake(&self, task: &Arc<Task>) {
@@ -546,6 +587,7 @@ impl HubLocal {
                 }
             },
         };
+        self.counters.accepted();
         if self.may_run_on() {
             coroutine.unpark();
         } else {
@@ -626,6 +668,19 @@ impl HubLocal {
     ) {
         task.start(stack, Arc::clone(parker));
         current::start(task);
+        self.counters.begun();
+        switch::has_its_turn(task);
+        self.roster.during(task, || self.run_body(task, body));
+        switch::switched_away(task);
+        self.counters.ended();
+        current::end();
+        limits::release();
+        if !task.end() {
+            self.call_links(task, parker, stack);
+        }
+    }
+
+    fn run_body(&self, task: &Arc<Task>, body: Box<dyn Body>) {
         let go = match task.is_killed() {
             true => Go::Killed,
             false => Go::Run,
@@ -648,11 +703,6 @@ impl HubLocal {
         if has_locals.get() {
             local::forget(task);
         }
-        current::end();
-        limits::release();
-        if !task.end() {
-            self.call_links(task, parker, stack);
-        }
     }
 
     /// Has the links of a greenlet called that has just ended, by another one on the same stack: so
@@ -664,6 +714,7 @@ impl HubLocal {
         let task = Task::new(Some(name), self.id, ended.site());
         let ended = Arc::clone(ended);
         limits::reserve_anyway();
+        self.counters.accepted();
         self.run_greenlet(&task, Box::new(Caller { ended }), parker, stack);
     }
 }

@@ -56,16 +56,19 @@ mod latch;
 mod limits;
 mod local;
 mod lock;
+pub mod monitor;
 pub mod net;
 mod panics;
 mod places;
 mod pool;
 mod queue;
+mod run_info;
 mod scope;
 mod seldom;
 mod semaphore;
 mod server;
 pub mod signal;
+mod stats;
 pub mod subprocess;
 mod switch;
 #[allow(
@@ -96,16 +99,21 @@ pub use lock::{
     Condvar, LockError, Mutex, MutexGuard, Once, OnceCell, RLock, RLockGuard, RwLock,
     RwLockReadGuard, RwLockWriteGuard,
 };
+pub use monitor::add_monitoring_function;
 pub use panics::{is_interrupt, is_kill};
 pub use pool::{Group, Imap, Pool, PoolError, PoolFull};
 pub use queue::{
     Channel, GetError, JoinableQueue, LifoQueue, PriorityQueue, PutError, Queue, QueueIter,
     SimpleQueue,
 };
+pub use run_info::{
+    GreenletInfo, HubInfo, RunInfo, State, WaitsFor, kill_greenlet, print_run_info, run_info,
+};
 pub use scope::{ScopedGreenlet, scope};
 pub use semaphore::{BoundedSemaphore, Permit, ReleaseError, Semaphore};
 pub use server::{DatagramServer, DatagramSocket, Detached, Listener, Seat, Spawn, StreamServer};
 pub use signal::{SignalHandler, signal_handler};
+pub use stats::HubStats;
 pub use switch::{BeforeSwitch, before_switch};
 pub use sys::scope::Scope;
 pub use threadpool::{

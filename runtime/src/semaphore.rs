@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::lock::LockError;
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::wait::iwait;
@@ -151,7 +152,7 @@ impl Semaphore {
             state.waiters.push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait(deadline) {
+        match waiter.wait_for(WaitsFor::Semaphore, deadline) {
             // The permit came with the notification.
             Ok(()) => true,
             Err(stop) => {

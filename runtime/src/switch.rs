@@ -10,11 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::hub;
 use crate::panics::drop_caught;
+use crate::run_info::WaitsFor;
 use crate::sys::{current, home, now_ns};
 use crate::task::{Frame, Sleeper, Task, ThreadParker};
-use crate::timeout;
+use crate::{hub, monitor, stats, timeout};
 
 thread_local! {
     static THREAD: Arc<ThreadParker> = Arc::new(ThreadParker::default());
@@ -117,9 +117,11 @@ fn raise_without_wait(interrupt: Interrupt) -> ! {
             let parker = task.local().parker.borrow();
             let parker = parker.as_ref().expect("a running greenlet has a parker");
             hub::local().wake_after_poll(&current::get().expect("as `task`"));
+            switched_away(task);
             let aside = current::aside();
             parker.park();
             drop(aside);
+            has_its_turn(task);
         }
     });
     raise(interrupt)
@@ -351,9 +353,11 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
         });
     }
 
+    switched_away(task);
     let aside = current::aside();
     wait();
     drop(aside);
+    has_its_turn(task);
 
     // Panics if the greenlet has come back on another thread.
     let local = task.local();
@@ -366,6 +370,36 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
         return ended_by(deadline, timeout);
     }
     Parked::Woken
+}
+
+/// What is noted of a greenlet that is put aside, or ends.
+#[inline]
+pub(crate) fn switched_away(task: &Task) {
+    let counters = stats::of(task.hub());
+    task.since.set(counters.switched_away());
+    if counters.is_watched() {
+        monitor::lets_go(task);
+    }
+}
+
+/// What is noted of a greenlet that has its turn.
+#[inline]
+pub(crate) fn has_its_turn(task: &Task) {
+    let counters = stats::of(task.hub());
+    counters.switched_to(task.id());
+    if counters.is_watched() {
+        monitor::takes_hold(task);
+    }
+}
+
+/// Says what the caller is about to wait for. To be said anew before each park.
+#[inline]
+pub(crate) fn waits_for(what: WaitsFor) {
+    current::with(|task| {
+        if let Some(task) = task {
+            task.local().frame.waits_for.set(what);
+        }
+    });
 }
 
 /// Counts a call that might have waited and did not, and takes a system call's time all the same
@@ -392,6 +426,7 @@ pub(crate) fn pass(poll: bool) {
         std::thread::yield_now();
         return;
     };
+    task.local().frame.waits_for.set(WaitsFor::Other);
     let local_hub = hub::local();
     if !poll && local_hub.may_run_on() {
         let parked = switch(&task, None, crate::sys::coroutine::yield_now);

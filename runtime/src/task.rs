@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crate::greenlet::{Ident, Links};
 use crate::hub::{self, SendJob};
+use crate::run_info::WaitsFor;
 use crate::seldom::Seldom;
+use crate::stats::AtomicTicks;
 use crate::sys::coroutine::Parker;
 use crate::sys::current;
 use crate::sys::home::Home;
@@ -42,6 +44,8 @@ pub(crate) struct Task {
     name: OnceLock<Box<str>>,
     state: AtomicU8,
     killed: AtomicBool,
+    /// Since when it waits, for its own hub. Here there is room for it.
+    pub(crate) since: AtomicTicks,
     /// Where it was spawned.
     site: &'static Location<'static>,
     /// The greenlet that spawned it; 0: none.
@@ -133,6 +137,8 @@ pub(crate) struct Frame {
     pub(crate) has_locals: Cell<bool>,
     /// Set by the timer that ended the greenlet's present wait.
     pub(crate) expired: Cell<bool>,
+    /// What it waits for, if whoever waits has said so.
+    pub(crate) waits_for: Cell<WaitsFor>,
 }
 
 impl Frame {
@@ -145,6 +151,7 @@ impl Frame {
             in_burst: Cell::new(false),
             has_locals: Cell::new(false),
             expired: Cell::new(false),
+            waits_for: Cell::new(WaitsFor::Other),
         }
     }
 
@@ -196,6 +203,7 @@ impl Task {
             name: name.map_or_else(OnceLock::new, OnceLock::from),
             state: AtomicU8::new(state),
             killed: AtomicBool::new(false),
+            since: AtomicTicks::default(),
             site,
             parent: current::with(|task| task.map_or(0, Task::id)),
             rare: Mutex::default(),

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::hub::{self, Job};
+use crate::stats::Counters;
 use crate::sys::{fd, now_ns};
 use crate::task::Task;
 
@@ -30,11 +31,13 @@ pub(crate) struct Timers {
     armed: Cell<u64>,
     next: Cell<NonZero<u64>>,
     entries: RefCell<BTreeMap<TimerKey, Entry>>,
+    counters: &'static Counters,
 }
 
 impl Timers {
-    pub(crate) fn new(fd: OwnedFd) -> Timers {
+    pub(crate) fn new(fd: OwnedFd, counters: &'static Counters) -> Timers {
         Timers {
+            counters,
             fd,
             armed: Cell::new(u64::MAX),
             next: Cell::new(NonZero::<u64>::MIN),
@@ -67,7 +70,9 @@ impl Timers {
     fn insert(&self, at: u64, task: Arc<Task>, start: Option<Box<Job>>) -> TimerKey {
         let key = (at, self.next.get());
         self.next.set(key.1.saturating_add(1));
-        self.entries.borrow_mut().insert(key, Entry { task, start });
+        let mut entries = self.entries.borrow_mut();
+        entries.insert(key, Entry { task, start });
+        self.counters.timers(entries.len());
         if at < self.armed.get() {
             self.armed.set(at);
             fd::arm(&self.fd, at);
@@ -77,7 +82,9 @@ impl Timers {
 
     /// Removes an entry; what would have been started by it.
     pub(crate) fn cancel(&self, key: TimerKey) -> Option<Job> {
-        let entry = self.entries.borrow_mut().remove(&key)?;
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries.remove(&key)?;
+        self.counters.timers(entries.len());
         entry.start.map(|job| *job)
     }
 
@@ -85,11 +92,21 @@ impl Timers {
     pub(crate) fn fire(&self) {
         self.armed.set(u64::MAX);
         let now = now_ns();
+        self.counters.looked_at_the_clock(now);
+        if let Some((&(at, _), _)) = self.entries.borrow().first_key_value()
+            && at <= now
+        {
+            self.counters.late(now - at);
+        }
         loop {
             let entry = {
                 let mut entries = self.entries.borrow_mut();
                 match entries.first_entry() {
-                    Some(first) if first.key().0 <= now => first.remove(),
+                    Some(first) if first.key().0 <= now => {
+                        let entry = first.remove();
+                        self.counters.timers(entries.len());
+                        entry
+                    }
                     Some(first) => {
                         let at = first.key().0;
                         if at < self.armed.get() {
@@ -110,6 +127,16 @@ impl Timers {
                 }
             }
         }
+    }
+
+    /// The greenlets that wait for their time, each with the moment.
+    pub(crate) fn scheduled(&self) -> Vec<(u64, Arc<Task>)> {
+        let entries = self.entries.borrow();
+        entries
+            .iter()
+            .filter(|(_, entry)| entry.start.is_some())
+            .map(|(key, entry)| (key.0, Arc::clone(&entry.task)))
+            .collect()
     }
 
     fn expire(&self, task: &Arc<Task>, now: u64) {

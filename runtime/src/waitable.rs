@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::run_info::WaitsFor;
 use crate::task::lock;
 use crate::waiter::{Stop, Waiter};
 
@@ -96,7 +97,7 @@ impl News {
                 state.waiter = Some(Arc::clone(&waiter));
                 waiter
             };
-            if let Err(stop) = waiter.wait(deadline) {
+            if let Err(stop) = waiter.wait_for(WaitsFor::Several, deadline) {
                 lock(&self.state).waiter = None;
                 return Err(stop);
             }

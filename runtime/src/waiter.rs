@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::run_info::WaitsFor;
 use crate::switch::{self, Parked};
 use crate::sys::coroutine::Parker;
 use crate::task::Sleeper;
@@ -91,9 +92,21 @@ impl Waiter {
     ///
     /// [`Stop`]: nobody will notify this waiter any more.
     pub(crate) fn wait(&self, deadline_ns: Option<u64>) -> Result<(), Stop> {
+        self.wait_for(WaitsFor::Other, deadline_ns)
+    }
+
+    /// As [`wait`](Waiter::wait), and says for what.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Waiter::wait).
+    pub(crate) fn wait_for(&self, what: WaitsFor, deadline_ns: Option<u64>) -> Result<(), Stop> {
         loop {
             if !self.is_waiting() {
                 return Ok(());
+            }
+            if let Sleeper::Greenlet(task) = &self.sleeper {
+                task.local().frame.waits_for.set(what);
             }
             let stop = match switch::park(deadline_ns) {
                 Parked::Woken => continue,

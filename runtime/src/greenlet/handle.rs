@@ -12,6 +12,7 @@ use super::outcome::Outcome;
 use crate::error::{JoinError, ResultError, SpawnError};
 use crate::hub;
 use crate::limits;
+use crate::run_info::WaitsFor;
 use crate::switch::{self, Interrupt};
 use crate::sys::current;
 use crate::task::Task;
@@ -441,7 +442,7 @@ pub(crate) fn await_end(task: &Arc<Task>, deadline: Option<u64>) -> bool {
     if !task.notify_at_end(&waiter) {
         return true;
     }
-    match waiter.wait(deadline) {
+    match waiter.wait_for(WaitsFor::Greenlet, deadline) {
         Ok(()) => true,
         Err(Stop::Deadline) => task.has_ended(),
         Err(Stop::Interrupt(interrupt)) => switch::raise(interrupt),

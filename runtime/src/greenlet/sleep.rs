@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::sys::home::{NO_HUB, this_hub};
 use crate::sys::{current, now_ns};
@@ -20,6 +21,7 @@ pub fn sleep(duration: Duration) {
     }
     let deadline = switch::deadline(Some(duration));
     loop {
+        switch::waits_for(WaitsFor::Sleep);
         match switch::park(deadline) {
             switch::Parked::Woken if deadline.is_some_and(|at| now_ns() >= at) => return,
             switch::Parked::Woken => {}

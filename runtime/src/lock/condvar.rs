@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::MutexGuard;
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waiter::{Stop, WaitList, Waiter};
@@ -119,7 +120,7 @@ impl Condvar {
         lock(&self.waiters).push(Arc::clone(&waiter));
         let mutex = guard.mutex();
         drop(guard);
-        let notified = match waiter.wait(deadline) {
+        let notified = match waiter.wait_for(WaitsFor::Condvar, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 lock(&self.waiters).abandon();

@@ -6,6 +6,7 @@ use std::sync::{self, Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::LockError;
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waiter::{Node, Stop, WaitList, Waiter};
@@ -288,7 +289,7 @@ impl Turns {
             state.waiters.push(Arc::clone(&entry));
             entry
         };
-        match entry.waiter.wait(deadline) {
+        match entry.waiter.wait_for(WaitsFor::Lock, deadline) {
             // The turn came with the notification.
             Ok(()) => Ok(Turn { turns: self, write }),
             Err(stop) => {

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::hub;
+use crate::run_info::WaitsFor;
 use crate::seldom::Seldom;
 use crate::switch::{self, Parked};
 use crate::sys::coroutine::Registration;
@@ -76,7 +77,21 @@ const READABLE: usize =
 const WRITABLE: usize = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as usize;
 const CLOSED: usize = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as usize;
 
+impl From<Direction> for WaitsFor {
+    fn from(direction: Direction) -> WaitsFor {
+        match direction {
+            Direction::Read => WaitsFor::Read,
+            Direction::Write => WaitsFor::Write,
+        }
+    }
+}
+
 impl Endpoint {
+    /// The descriptor that is registered: the socket's own or a duplicate.
+    pub(crate) fn number(&self) -> RawFd {
+        self.registration.fd()
+    }
+
     /// Ends the wait of the leader.
     pub(crate) fn wake(&self) {
         self.registration.wake();
@@ -427,6 +442,7 @@ fn lead(endpoint: &Arc<Endpoint>, task: &Task, direction: Direction, until: Opti
     readiness.leader.set(Some(direction));
     let local = task.local();
     *local.io.borrow_mut() = Some(Arc::clone(endpoint));
+    local.frame.waits_for.set(direction.into());
     let mut events = 0;
     let parked = switch::switch(task, until, || events = endpoint.registration.wait());
     local.io.borrow_mut().take();
@@ -447,6 +463,7 @@ fn lead(endpoint: &Arc<Endpoint>, task: &Task, direction: Direction, until: Opti
 fn follow(readiness: &Readiness, direction: Direction, until: Option<u64>) -> Parked {
     readiness.follower.replace(current::get());
     readiness.followed_for.set(Some(direction));
+    switch::waits_for(direction.into());
     let parked = switch::park(until);
     readiness.followed_for.set(None);
     readiness.follower.take();

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::places::{self, HasPlaces, Places};
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::{Keeper, Task, lock};
 use crate::waiter::{Stop, WaitList, Waiter};
@@ -178,7 +179,7 @@ impl Roster {
             list(&mut state).push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait(deadline) {
+        match waiter.wait_for(WaitsFor::Pool, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 list(&mut lock(&self.state)).abandon();

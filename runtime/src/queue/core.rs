@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::hand::{Hand, Wakes};
 use super::store::Store;
 use super::{GetError, PutError};
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waitable::{Watcher, Watchers};
@@ -97,7 +98,7 @@ impl<T, S: Store<T>> Core<T, S> {
         };
         drop(state);
         watchers.tell();
-        let stop = match hand.waiter.wait(deadline) {
+        let stop = match hand.waiter.wait_for(WaitsFor::Queue, deadline) {
             Ok(()) if hand.is_refused() => None,
             // Who has claimed it takes the item, perhaps only now.
             Ok(()) => return Ok(()),
@@ -175,7 +176,7 @@ impl<T, S: Store<T>> Core<T, S> {
         let hand = Hand::new(None, copy);
         state.getters.push(Arc::clone(&hand));
         drop(state);
-        match hand.waiter.wait(deadline) {
+        match hand.waiter.wait_for(WaitsFor::Queue, deadline) {
             Ok(()) => lock(&hand.item).take().ok_or(GetError::ShutDown),
             Err(stop) => {
                 self.state().getters.abandon();
@@ -282,7 +283,7 @@ impl<T, S: Store<T>> Core<T, S> {
             state.joiners.push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait(deadline) {
+        match waiter.wait_for(WaitsFor::Queue, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 self.state().joiners.abandon();

@@ -89,6 +89,10 @@ impl Registration {
         self.io.wait_io()
     }
 
+    pub(crate) fn fd(&self) -> RawFd {
+        *self.io.inner()
+    }
+
     pub(crate) fn wake(&self) {
         // Not kept for this: it is rare that something else than the descriptor ends a wait.
         self.io.waker().wakeup();

@@ -9,6 +9,7 @@ pub(crate) mod home;
 pub(crate) mod limits;
 pub(crate) mod overflow;
 pub(crate) mod process;
+pub(crate) mod roster;
 pub(crate) mod scope;
 pub(crate) mod shared_fd;
 pub(crate) mod slot;

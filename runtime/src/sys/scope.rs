@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use crate::error::SpawnError;
 use crate::greenlet::{Builder, kill_task};
 use crate::hub::{self, Body, Job, SendJob};
+use crate::run_info::WaitsFor;
 use crate::switch::{self, Interrupt};
 use crate::task::{Task, lock};
 use crate::waiter::{Stop, Waiter};
@@ -189,7 +190,7 @@ impl<'scope> Scope<'scope, '_> {
             }
             if failed || interrupt.is_some() {
                 waiter.wait_through();
-            } else if let Err(Stop::Interrupt(came)) = waiter.wait(None) {
+            } else if let Err(Stop::Interrupt(came)) = waiter.wait_for(WaitsFor::Greenlet, None) {
                 interrupt = Some(came);
                 self.kill_all();
             }

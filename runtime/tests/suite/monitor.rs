@@ -1,0 +1,225 @@
+//! The monitor: greenlets that hold their hub for too long. In processes of their own, as it watches
+//! the whole process.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use greenwood_runtime::monitor::{self, Activity, Blocked};
+use greenwood_runtime::{Builder, Hub, add_monitoring_function, sleep, spawn};
+
+use crate::support::{any_hub, case, child, child_with_hubs, deadline, eventually, spawn_on};
+
+const SOON: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_millis(20);
+
+fn reports() -> Receiver<Blocked> {
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
+    monitor::on_blocked(move |blocked| {
+        sender.lock().unwrap().send(blocked.clone()).ok();
+    })
+    .unwrap();
+    receiver
+}
+
+/// Holds the hub until told otherwise.
+#[inline(never)]
+fn a_function_that_computes(until: &AtomicBool) {
+    while !until.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
+    // Where it lets go.
+    sleep(Duration::ZERO);
+}
+
+#[test]
+fn who_holds_a_hub_is_reported_with_a_name_and_a_backtrace() {
+    const NAME: &str = "monitor::who_holds_a_hub_is_reported_with_a_name_and_a_backtrace";
+    if case().is_none() {
+        for hubs in [1, 2] {
+            child_with_hubs(NAME, "alone", hubs).passed();
+        }
+        return;
+    }
+    let _deadline = deadline();
+    Hub::monitor(Some(LIMIT)).unwrap();
+    let reports = reports();
+    for i in 0..4 {
+        let release = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&release);
+        let builder = Builder::new().name(format!("greedy {i}")).hub(any_hub(i));
+        let greedy = builder
+            .spawn(move || a_function_that_computes(&flag))
+            .unwrap();
+        let first = reports.recv_timeout(SOON).unwrap();
+        assert_eq!((first.hub, first.greenlet), (greedy.hub(), greedy.id()));
+        assert_eq!(first.name, greedy.name());
+        assert!(first.held >= LIMIT && !first.is_over());
+        // It may be put aside by the system for a moment.
+        assert!(first.activity == Some(Activity::Computes), "{first}");
+        assert!(
+            first
+                .to_string()
+                .contains("and still does: its thread computes")
+        );
+        release.store(true, Ordering::Relaxed);
+        let second = reports.recv_timeout(SOON).unwrap();
+        assert!(second.is_over() && second.held >= first.held);
+        assert_eq!(second.greenlet, greedy.id());
+        let text = second.to_string();
+        assert!(text.contains("a_function_that_computes"), "{text}");
+        greedy.join().unwrap();
+    }
+    assert!(reports.try_recv().is_err());
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "to block the hub is what it is for"
+)]
+fn a_system_call_that_blocks_is_told_apart() {
+    const NAME: &str = "monitor::a_system_call_that_blocks_is_told_apart";
+    if case().is_none() {
+        // Without a line of code: by the environment.
+        let environment = [("GREENWOOD_MAX_BLOCKING_MS", "20")];
+        return child(NAME, "alone", &environment).passed();
+    }
+    let _deadline = deadline();
+    let reports = reports();
+    let sleeping = spawn(|| std::thread::sleep(Duration::from_millis(300)));
+    let first = reports.recv_timeout(SOON).unwrap();
+    assert!(
+        matches!(
+            first.activity,
+            Some(Activity::SystemCall(_) | Activity::Unknown)
+        ),
+        "{first}"
+    );
+    // It ends without a switch.
+    let second = reports.recv_timeout(SOON).unwrap();
+    assert!(second.is_over() && second.greenlet == sleeping.id());
+    sleeping.join().unwrap();
+}
+
+#[test]
+fn who_lets_others_run_is_not_reported() {
+    const NAME: &str = "monitor::who_lets_others_run_is_not_reported";
+    if case().is_none() {
+        return child(NAME, "alone", &[]).passed();
+    }
+    let _deadline = deadline();
+    let reports = reports();
+    // Not asked for yet: it is off.
+    hold(2 * LIMIT);
+    Hub::config()
+        .monitor(Duration::from_millis(500))
+        .start()
+        .unwrap();
+    let greenlets: Vec<_> = (0..4)
+        .map(|i| {
+            spawn_on(any_hub(i), move || {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(700) {
+                    match i {
+                        0 => sleep(Duration::ZERO),
+                        1 => sleep(Duration::from_millis(600)),
+                        _ => sleep(Duration::from_micros(500)),
+                    }
+                }
+            })
+        })
+        .collect();
+    greenlets
+        .into_iter()
+        .for_each(|greenlet| greenlet.join().unwrap());
+    Hub::monitor(None).unwrap();
+    hold(Duration::from_millis(600));
+    assert!(reports.try_recv().is_err());
+    // Who held a hub while nobody watched has no past afterwards.
+    Hub::monitor(Some(LIMIT)).unwrap();
+    spawn(|| sleep(Duration::from_millis(1))).join().unwrap();
+    assert!(reports.try_recv().is_err());
+}
+
+fn hold(time: Duration) {
+    spawn(move || {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn monitoring_functions_are_called_while_all_hubs_are_blocked() {
+    const NAME: &str = "monitor::monitoring_functions_are_called_while_all_hubs_are_blocked";
+    if case().is_none() {
+        return child(NAME, "alone", &[]).passed();
+    }
+    let _deadline = deadline();
+    let release = Arc::new(AtomicBool::new(false));
+    let blocking: Vec<_> = (0..Hub::count())
+        .map(|hub| {
+            let release = Arc::clone(&release);
+            spawn_on(hub, move || a_function_that_computes(&release))
+        })
+        .collect();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let function = add_monitoring_function(Duration::from_millis(1), move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        panic!("a panic that the test wants");
+    })
+    .unwrap();
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
+    let other = add_monitoring_function(Duration::from_millis(1), move || {
+        sender.lock().unwrap().send(()).ok();
+    })
+    .unwrap();
+    for _ in 0..5 {
+        receiver.recv_timeout(SOON).unwrap();
+    }
+    eventually("a panic does not end it", || {
+        calls.load(Ordering::SeqCst) >= 5
+    });
+    function.cancel();
+    other.cancel();
+    // One call may be under way.
+    let mut left = 0;
+    while receiver.recv_timeout(Duration::from_millis(50)).is_ok() {
+        left += 1;
+        assert!(left < 100, "it is called for ever");
+    }
+    release.store(true, Ordering::Relaxed);
+    blocking
+        .into_iter()
+        .for_each(|greenlet| greenlet.join().unwrap());
+}
+
+#[test]
+fn greenlets_with_small_stacks_are_reported_without_a_backtrace() {
+    const NAME: &str = "monitor::greenlets_with_small_stacks_are_reported_without_a_backtrace";
+    if case().is_none() {
+        return child(NAME, "alone", &[]).passed();
+    }
+    let _deadline = deadline();
+    Hub::monitor(Some(LIMIT)).unwrap();
+    let reports = reports();
+    let release = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&release);
+    let small = Builder::new().stack_size(32 * 1024);
+    let greedy = small
+        .spawn(move || a_function_that_computes(&flag))
+        .unwrap();
+    assert!(!reports.recv_timeout(SOON).unwrap().is_over());
+    release.store(true, Ordering::Relaxed);
+    let second = reports.recv_timeout(SOON).unwrap();
+    assert!(second.is_over() && second.backtrace.is_none());
+    greedy.join().unwrap();
+}
