@@ -120,7 +120,7 @@ impl Hub {
     /// The reports go to `tracing` and to [`on_blocked`](crate::monitor::on_blocked). They are made
     /// by a thread, which looks four times in that time, so one comes up to a quarter late. At
     /// least 1 ms; [`MAX_BLOCKING_TIME`](crate::monitor::MAX_BLOCKING_TIME) is what gevent takes.
-    /// While it is on, a switch takes some 50 ns longer.
+    /// While it is on, a switch takes some 30 ns longer.
     ///
     /// # Errors
     ///

@@ -46,6 +46,7 @@ compile_error!("greenwood needs panic = \"unwind\": kills and time-outs unwind g
 compile_error!("greenwood runs on Linux only: it needs epoll, eventfd and timerfd");
 
 mod async_result;
+mod backdoor;
 mod config;
 mod error;
 mod event;
@@ -85,6 +86,7 @@ mod waitable;
 mod waiter;
 
 pub use async_result::AsyncResult;
+pub use backdoor::BackdoorServer;
 pub use config::{DEFAULT_STACK_SIZE, Hub, HubConfig, Limits, MIN_STACK_SIZE, StartError};
 pub use error::{Elapsed, JoinError, Payload, ResultError, SpawnError};
 pub use event::Event;

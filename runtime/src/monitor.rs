@@ -2,7 +2,7 @@
 //! thread.
 //!
 //! As long as nobody asks for it, a switch pays one load for it. While it watches, each switch notes
-//! who runs and since when (some 50 ns), so that the report has a name also if the hub never comes
+//! who runs and since when (some 30 ns), so that the report has a name also if the hub never comes
 //! back.
 //!
 //! The stack of a thread that runs can't be walked from another one without trusting what lies on

@@ -14,6 +14,7 @@ mod subprocess;
 mod support;
 
 mod async_result;
+mod backdoor;
 mod config;
 mod event;
 mod fairness;

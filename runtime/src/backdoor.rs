@@ -1,0 +1,517 @@
+//! [`BackdoorServer`]: questions to a running process. gevent's `BackdoorServer`.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, SockRef, Type};
+
+use crate::event::Event;
+use crate::greenlet::{Builder, Current, Greenlet, getcurrent};
+use crate::net::socket::{Direction, Socket};
+use crate::net::{TcpListener, explain, is_exhaustion};
+use crate::sys::fd;
+use crate::task::lock;
+use crate::{Hub, kill_greenlet, run_info, sleep};
+
+/// The longest line that is taken, in bytes: no command needs a tenth of it.
+const MAX_LINE: usize = 1_024;
+
+/// How many may be connected at a time: a person and some tools.
+const MAX_CONNECTIONS: usize = 8;
+
+/// How long a connection may be silent.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// How long a peer may leave an answer unread.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long accepting pauses when descriptors or memory have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers questions about the running process, a line each, on a Unix socket or a loopback TCP
+/// port: gevent's `BackdoorServer`, which gives a Python prompt there.
+///
+/// | command | answer |
+/// | --- | --- |
+/// | `info` | the process, its hubs and its limits |
+/// | `greenlets` | the tree of greenlets, as [`run_info`] draws it |
+/// | `stats` | what each hub has counted, as [`Hub::stats`] |
+/// | `kill ID` | kills the greenlet of that number, without waiting for its end |
+/// | `monitor MS` | reports greenlets that hold their hub for longer, as [`Hub::monitor`]; 0: none |
+/// | `help` | the commands |
+/// | `quit` | ends the connection |
+///
+/// An answer is any number of lines, and then one that says `ok`, or `error:` and why. Who may
+/// connect may kill: the Unix socket is its owner's alone (mode 0600), and a TCP port is open to
+/// every user of the machine.
+///
+/// Lines have at most 1,024 bytes, 8 may be connected at a time, and who is silent for ten minutes
+/// is cut off. It works as long as the hub does on which it was started.
+///
+/// ```no_run
+/// use greenwood_runtime::BackdoorServer;
+///
+/// let backdoor = BackdoorServer::unix("/run/user/1000/program.sock")?;
+/// backdoor.start()?;
+/// // socat - UNIX-CONNECT:/run/user/1000/program.sock
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct BackdoorServer {
+    inner: Arc<Inner>,
+}
+
+type Command = dyn Fn(&str) -> String + Send + Sync;
+
+struct Inner {
+    /// None once stopped.
+    listener: Mutex<Option<Arc<Socket>>>,
+    /// The Unix socket's, which is removed at the end.
+    path: Option<PathBuf>,
+    address: Option<SocketAddr>,
+    settings: Mutex<Settings>,
+    acceptor: Mutex<Option<Greenlet<()>>>,
+    /// By the numbers of their greenlets.
+    connections: Mutex<HashMap<u64, Current>>,
+    stopped: Event,
+    begun: Instant,
+}
+
+struct Settings {
+    idle: Duration,
+    commands: Vec<(String, String, Arc<Command>)>,
+}
+
+/// What comes after an answer.
+enum Next {
+    Line,
+    End,
+}
+
+impl BackdoorServer {
+    /// Listens on a Unix socket that only its owner may use. One that is left over, with nobody
+    /// listening, is replaced.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` when somebody listens there, or it is no socket; what the system says.
+    pub fn unix(path: impl AsRef<Path>) -> io::Result<BackdoorServer> {
+        let path = path.as_ref();
+        remove_left_over(path)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
+            .map_err(explain)?;
+        // Before it has a name, so that nobody else can connect in between: it gets the mode of its
+        // descriptor.
+        let socket = File::from(OwnedFd::from(socket));
+        socket.set_permissions(Permissions::from_mode(0o600))?;
+        SockRef::from(&socket).bind(&SockAddr::unix(path)?)?;
+        let server = BackdoorServer::new(OwnedFd::from(socket), Some(path.to_owned()), None);
+        // Whoever may have changed the mode on the way: it must be right before it is listened to.
+        let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        }
+        server.listen()?;
+        Ok(server)
+    }
+
+    /// Listens on a TCP port of this machine; port 0 takes a free one. Every user of the machine may
+    /// connect.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` when the address is not a loopback address; what the system says.
+    pub fn tcp(address: impl ToSocketAddrs) -> io::Result<BackdoorServer> {
+        let addresses: Vec<_> = address.to_socket_addrs()?.collect();
+        if let Some(address) = addresses.iter().find(|it| !it.ip().is_loopback()) {
+            let text = format!(
+                "a backdoor at {address} would be open to other machines: use a loopback address, \
+                 or BackdoorServer::tcp_open_to_all"
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        BackdoorServer::tcp_open_to_all(&addresses[..])
+    }
+
+    /// As [`tcp`](BackdoorServer::tcp), on any address: whoever reaches it may kill greenlets.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn tcp_open_to_all(address: impl ToSocketAddrs) -> io::Result<BackdoorServer> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        let fd = listener.as_fd().try_clone_to_owned().map_err(explain)?;
+        Ok(BackdoorServer::new(fd, None, Some(address)))
+    }
+
+    fn new(fd: OwnedFd, path: Option<PathBuf>, address: Option<SocketAddr>) -> BackdoorServer {
+        BackdoorServer {
+            inner: Arc::new(Inner {
+                listener: Mutex::new(Some(Arc::new(Socket::new(fd)))),
+                path,
+                address,
+                settings: Mutex::new(Settings {
+                    idle: IDLE,
+                    commands: Vec::new(),
+                }),
+                acceptor: Mutex::default(),
+                connections: Mutex::default(),
+                stopped: Event::new(),
+                begun: Instant::now(),
+            }),
+        }
+    }
+
+    fn listen(&self) -> io::Result<()> {
+        match &*lock(&self.inner.listener) {
+            Some(listener) => SockRef::from(&listener.as_fd()).listen(MAX_CONNECTIONS as i32),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a command: gevent's `locals`. It gets what is behind its name in the line; what it
+    /// returns is the answer. A panic ends the connection.
+    pub fn command(
+        self,
+        name: &str,
+        help: &str,
+        command: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        let entry = (name.to_owned(), help.to_owned(), Arc::new(command) as _);
+        lock(&self.inner.settings).commands.push(entry);
+        self
+    }
+
+    /// How long a connection may be silent. Default: ten minutes.
+    pub fn idle_timeout(self, timeout: Duration) -> Self {
+        lock(&self.inner.settings).idle = timeout;
+        self
+    }
+
+    /// The TCP address that it listens on.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.inner.address
+    }
+
+    /// How many are connected.
+    pub fn connections(&self) -> usize {
+        lock(&self.inner.connections).len()
+    }
+
+    /// Begins to answer, in a greenlet of its own. Does nothing when it has begun already.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for the greenlet, or it has been stopped.
+    pub fn start(&self) -> io::Result<()> {
+        let mut acceptor = lock(&self.inner.acceptor);
+        let listener = lock(&self.inner.listener).clone();
+        let listener = listener.ok_or_else(|| {
+            let text = "the backdoor has been stopped: make a new one";
+            io::Error::other(text)
+        })?;
+        if acceptor.is_none() {
+            let inner = Arc::clone(&self.inner);
+            let builder = Builder::new().name("backdoor");
+            let greenlet = builder.spawn(move || inner.accept(&listener));
+            *acceptor = Some(greenlet.map_err(io::Error::other)?);
+        }
+        Ok(())
+    }
+
+    /// Starts it and waits until it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](BackdoorServer::start).
+    pub fn serve_forever(&self) -> io::Result<()> {
+        self.start()?;
+        self.inner.stopped.wait();
+        Ok(())
+    }
+
+    /// Ends it: all connections are cut, and the Unix socket is removed.
+    pub fn stop(&self) {
+        let inner = &self.inner;
+        let listener = lock(&inner.listener).take();
+        // From now on nobody who has been let in stays.
+        inner.stopped.set();
+        let connections: Vec<_> = lock(&inner.connections).values().cloned().collect();
+        let acceptor = lock(&inner.acceptor).take();
+        if let Some(acceptor) = acceptor {
+            acceptor.kill();
+        }
+        if let (Some(_), Some(path)) = (listener, &inner.path) {
+            fs::remove_file(path).ok();
+        }
+        // Whoever stops it by a command of its own goes last.
+        let me = getcurrent().map(|current| current.id());
+        let (mine, others): (Vec<_>, _) = connections
+            .into_iter()
+            .partition(|current| Some(current.id()) == me);
+        others.iter().chain(&mine).for_each(Current::kill_nowait);
+    }
+}
+
+/// Removes a Unix socket that nobody listens to.
+fn remove_left_over(path: &Path) -> io::Result<()> {
+    let in_use = |why: &str| {
+        let text = format!("{}: {why}", path.display());
+        Err(io::Error::new(io::ErrorKind::AddrInUse, text))
+    };
+    match fs::symlink_metadata(path) {
+        Err(_) => Ok(()),
+        Ok(file) if !file.file_type().is_socket() => in_use("there is a file that is no socket"),
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+            _ => in_use("somebody listens there"),
+        },
+    }
+}
+
+impl Inner {
+    fn accept(self: &Arc<Self>, listener: &Socket) {
+        loop {
+            let accepted = SockRef::from(&listener.as_fd()).accept();
+            let waited = match accepted {
+                Ok((connection, _)) => {
+                    self.admit(connection);
+                    Ok(())
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    listener.wait(Direction::Read, None)
+                }
+                Err(error) if is_exhaustion(&error) => {
+                    sleep(PAUSE);
+                    Ok(())
+                }
+                // A connection that was given up while it waited.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = waited {
+                tracing::error!("the backdoor ends: {error}");
+                return;
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, connection: socket2::Socket) {
+        if connection.set_nonblocking(true).is_err() {
+            return;
+        }
+        let socket = Socket::new(Socket::homed(OwnedFd::from(connection)));
+        if lock(&self.connections).len() >= MAX_CONNECTIONS {
+            let text = format!("error: there are {MAX_CONNECTIONS} connections already\n");
+            fd::send(socket.as_fd(), text.as_bytes()).ok();
+            return;
+        }
+        let inner = Arc::clone(self);
+        let builder = Builder::new().name("backdoor connection");
+        if let Err(error) = builder.spawn(move || Connection::new(inner, socket).serve()) {
+            tracing::error!("the backdoor can't answer: {error}");
+        }
+    }
+}
+
+/// Somebody who asks.
+struct Connection {
+    inner: Arc<Inner>,
+    id: u64,
+    socket: Socket,
+}
+
+impl Connection {
+    fn new(inner: Arc<Inner>, socket: Socket) -> Connection {
+        let current = getcurrent().expect("this is a greenlet");
+        let id = current.id();
+        lock(&inner.connections).insert(id, current);
+        Connection { inner, id, socket }
+    }
+
+    fn serve(&self) {
+        if self.inner.stopped.is_set() {
+            return;
+        }
+        let idle = lock(&self.inner.settings).idle;
+        let mut buffer = Vec::new();
+        loop {
+            while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                let (answer, next) = self.inner.answer(line.trim());
+                if self.send(answer.as_bytes()).is_err() || matches!(next, Next::End) {
+                    return;
+                }
+            }
+            if buffer.len() >= MAX_LINE {
+                let text = format!("error: a line has at most {MAX_LINE} bytes\n");
+                self.send(text.as_bytes()).ok();
+                return;
+            }
+            if self.socket.wait(Direction::Read, Some(idle)).is_err() {
+                return;
+            }
+            let room = MAX_LINE - buffer.len();
+            let read = self
+                .socket
+                .try_read(room, |fd| fd::receive_into(fd, &mut buffer, room));
+            match read {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.socket.try_write(|fd| fd::send(fd, bytes)) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.socket.wait(Direction::Write, Some(PATIENCE))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        lock(&self.inner.connections).remove(&self.id);
+    }
+}
+
+impl Inner {
+    fn answer(&self, line: &str) -> (String, Next) {
+        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest = rest.trim();
+        let answer = match name {
+            "" => Ok(String::new()),
+            "help" => Ok(self.help()),
+            "info" => Ok(self.info()),
+            "greenlets" => Ok(run_info().to_string()),
+            "stats" => Ok(stats()),
+            "kill" => kill(rest),
+            "monitor" => monitor(rest),
+            "quit" => return ("ok\n".to_owned(), Next::End),
+            // A web page can have a browser send lines to a port of this machine: none of what
+            // follows such a line is a command.
+            _ if rest.contains("HTTP/") => {
+                return ("error: this is no web server\n".to_owned(), Next::End);
+            }
+            _ => self.other(name, rest),
+        };
+        let answer = match answer {
+            Ok(mut text) => {
+                if !text.is_empty() && !text.ends_with('\n') {
+                    text.push('\n');
+                }
+                text + "ok\n"
+            }
+            Err(why) => format!("error: {why}\n"),
+        };
+        (answer, Next::Line)
+    }
+
+    fn other(&self, name: &str, rest: &str) -> Result<String, String> {
+        let command = {
+            let settings = lock(&self.settings);
+            let commands = settings.commands.iter();
+            commands
+                .rev()
+                .find(|it| it.0 == name)
+                .map(|it| Arc::clone(&it.2))
+        };
+        match command {
+            Some(command) => Ok(command(rest)),
+            None => Err(format!("no command {:?}: try help", name)),
+        }
+    }
+
+    fn help(&self) -> String {
+        let mut text = "\
+info       the process, its hubs and its limits
+greenlets  who runs and who waits, as a tree
+stats      what each hub has counted
+kill ID    kill a greenlet by its number
+monitor MS report who holds a hub for longer, in ms; 0: nobody
+help       this
+quit       end the connection
+"
+        .to_owned();
+        for (name, help, _) in &lock(&self.settings).commands {
+            writeln!(text, "{name:10} {help}").ok();
+        }
+        text
+    }
+
+    fn info(&self) -> String {
+        let limits = Hub::limits();
+        let program = std::env::current_exe().unwrap_or_default();
+        format!(
+            "process {}: {}\nbackdoor open for {:.0?}\nhubs: {}\ngreenlets: {} of at most {}, with \
+             stacks of {} bytes\ndescriptors: {} of at most {}\n",
+            std::process::id(),
+            program.display().to_string().escape_debug(),
+            self.begun.elapsed(),
+            Hub::count(),
+            Hub::greenlets(),
+            limits.greenlets,
+            limits.stack_size,
+            // The directory's own is one of them.
+            fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1)),
+            limits.descriptors,
+        )
+    }
+}
+
+fn stats() -> String {
+    Hub::stats().iter().fold(String::new(), |mut text, hub| {
+        writeln!(text, "{hub}").ok();
+        text
+    })
+}
+
+fn kill(id: &str) -> Result<String, String> {
+    let id: u64 = id
+        .parse()
+        .map_err(|_| format!("kill takes a greenlet's number, not {id:?}"))?;
+    match kill_greenlet(id) {
+        true => Ok(String::new()),
+        false => Err(format!("there is no greenlet {id}, or its hub is blocked")),
+    }
+}
+
+fn monitor(milliseconds: &str) -> Result<String, String> {
+    let milliseconds: u64 = milliseconds
+        .parse()
+        .map_err(|_| format!("monitor takes a time in milliseconds, not {milliseconds:?}"))?;
+    let limit = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
+    Hub::monitor(limit)
+        .map(|()| String::new())
+        .map_err(|error| error.to_string())
+}
+
+impl fmt::Debug for BackdoorServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackdoorServer")
+            .field("path", &self.inner.path)
+            .field("address", &self.inner.address)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
