@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use socket2::{Domain, SockAddr, SockRef, Type};
 use crate::event::Event;
 use crate::greenlet::{Builder, Current, Greenlet, getcurrent};
 use crate::net::socket::{Direction, Socket};
-use crate::net::{TcpListener, explain, is_exhaustion};
+use crate::net::{TcpListener, ToSocketAddrs, explain, is_exhaustion};
 use crate::sys::fd;
 use crate::task::lock;
 use crate::{Hub, kill_greenlet, run_info, sleep};
@@ -131,7 +131,7 @@ impl BackdoorServer {
     ///
     /// `PermissionDenied` when the address is not a loopback address; what the system says.
     pub fn tcp(address: impl ToSocketAddrs) -> io::Result<BackdoorServer> {
-        let addresses: Vec<_> = address.to_socket_addrs()?.collect();
+        let addresses = address.addresses(None)?;
         if let Some(address) = addresses.iter().find(|it| !it.ip().is_loopback()) {
             let text = format!(
                 "a backdoor at {address} would be open to other machines: use a loopback address, \

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::error::JoinError;
 use crate::greenlet::{Ident, Links};
 use crate::hub::{self, SendJob};
 use crate::run_info::WaitsFor;
@@ -86,6 +87,9 @@ enum End {
 /// One who keeps track of greenlets, as a group does. Called on the hub of the greenlet, between
 /// two others: nothing here may block or run what is a user's.
 pub(crate) trait Keeper: Send + Sync {
+    /// A greenlet has come to an error. It may not be kept track of any more.
+    fn failed(&self, id: u64, error: &JoinError);
+
     /// A greenlet is about to end; nobody else knows it yet. Whether it was kept track of.
     fn leaves(&self, id: u64) -> bool;
 
@@ -412,6 +416,18 @@ impl Task {
     /// Has `keeper` told of the end; false when that is past.
     pub(crate) fn keep(&self, keeper: Arc<dyn Keeper>) -> bool {
         self.at_end(End::Keeper(keeper))
+    }
+
+    /// Tells those who keep track of it what it has come to.
+    #[cold]
+    pub(crate) fn tell_keepers_of(&self, error: &JoinError) {
+        if let Some(rare) = &*lock(&self.rare) {
+            for end in &rare.ends {
+                if let End::Keeper(keeper) = end {
+                    keeper.failed(self.id, error);
+                }
+            }
+        }
     }
 
     /// Has `keeper` told of nothing any more.

@@ -24,6 +24,9 @@ impl<T> Deliver<T> for Arc<Outcome<T>> {
     fn deliver(self, result: Result<T, JoinError>, task: &Task) {
         drop_caught(self.set(result));
         links::prepare(task, self.error());
+        if let Some(error) = self.error() {
+            task.tell_keepers_of(error);
+        }
         // Nobody may be left to take the result, which then ends here: inside the greenlet, and
         // caught.
         drop_caught(self);

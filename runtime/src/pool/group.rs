@@ -135,6 +135,41 @@ impl Group {
         Ok(fill(place, builder, f)?)
     }
 
+    /// Makes an [unstarted](Greenlet::new) greenlet a member and starts it; a full pool is waited
+    /// for: gevent's `start`. One that has been started is only [added](Group::add).
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError`]; [`PoolError::Full`] only in a greenlet that unwinds and would have to wait.
+    pub fn start<T>(&self, greenlet: &Greenlet<T>) -> Result<(), PoolError> {
+        self.start_until(greenlet, None)
+    }
+
+    /// As [`start`](Group::start), but waits for a place no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError`].
+    pub fn start_timeout<T>(
+        &self,
+        greenlet: &Greenlet<T>,
+        timeout: Duration,
+    ) -> Result<(), PoolError> {
+        self.start_until(greenlet, switch::deadline(Some(timeout)))
+    }
+
+    fn start_until<T>(
+        &self,
+        greenlet: &Greenlet<T>,
+        deadline: Option<u64>,
+    ) -> Result<(), PoolError> {
+        self.add_to(&greenlet.task, || self.roster.place(deadline))?;
+        greenlet.start().map_err(|error| {
+            self.roster.discard(&greenlet.task);
+            PoolError::Spawn(error)
+        })
+    }
+
     /// As [`spawn_with`](Group::spawn_with), on the caller's own hub; nothing need be `Send`.
     ///
     /// # Errors
@@ -168,11 +203,12 @@ impl Group {
         })
     }
 
-    /// Makes a greenlet that runs already a member: gevent's `add`. One that has ended, or is a
+    /// Makes a greenlet a member and does not start it: gevent's `add`. One that has ended, or is a
     /// member, is left as it is.
     ///
-    /// gevent's waits for a place by default, as its greenlet may be unstarted. Here it runs all the
-    /// while, and may have ended when there is a place.
+    /// gevent's waits for a place by default; meanwhile the greenlet would run, and perhaps end,
+    /// outside the pool that is to bound it. To wait, use [`start`](Group::start) with a greenlet
+    /// that has not been started, or [`add_timeout`](Group::add_timeout).
     ///
     /// # Errors
     ///
@@ -238,6 +274,16 @@ impl Group {
     /// When it returns there may be new ones. A member that calls it waits for itself.
     pub fn join(&self, timeout: Option<Duration>) -> bool {
         self.roster.wait_empty(switch::deadline(timeout))
+    }
+
+    /// As [`join`](Group::join); but if a member comes to an error meanwhile, that is returned after
+    /// the wait: gevent's `join(raise_error=True)`. A kill is no error, unless it has a payload.
+    ///
+    /// # Errors
+    ///
+    /// The first of those errors.
+    pub fn join_raise_error(&self, timeout: Option<Duration>) -> Result<bool, JoinError> {
+        self.roster.wait_empty_or_failed(switch::deadline(timeout))
     }
 
     /// Kills all members and waits until there are none: gevent's `kill`. Those that come meanwhile

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use crate::error::JoinError;
 use crate::places::{self, HasPlaces, Places};
-use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::{Keeper, Task, lock};
 use crate::waiter::{Stop, WaitList, Waiter};
@@ -24,9 +24,14 @@ pub(super) struct State {
     leaving: Vec<Arc<Task>>,
     /// They wait until it is empty.
     joiners: WaitList<Arc<Waiter>>,
+    /// What members have come to, for those who wait and want to know.
+    failures: Vec<Arc<Failure>>,
     /// They wait until there is a place, and are not given one.
     lookers: WaitList<Arc<Waiter>>,
 }
+
+/// The first error that a member has come to.
+type Failure = Mutex<Option<JoinError>>;
 
 impl HasPlaces for State {
     fn places(&mut self) -> &mut Places {
@@ -64,6 +69,7 @@ impl Roster {
                 members: BTreeMap::new(),
                 leaving: Vec::new(),
                 joiners: WaitList::new(),
+                failures: Vec::new(),
                 lookers: WaitList::new(),
             }),
         })
@@ -153,6 +159,16 @@ impl Roster {
         self.wait(deadline, State::is_empty, |state| &mut state.joiners)
     }
 
+    /// As [`wait_empty`](Roster::wait_empty), with the first error that a member comes to meanwhile.
+    pub(super) fn wait_empty_or_failed(&self, deadline: Option<u64>) -> Result<bool, JoinError> {
+        let failure = Arc::new(Failure::new(None));
+        lock(&self.state).failures.push(Arc::clone(&failure));
+        let _heard = Heard(self, &failure);
+        let empty = self.wait_empty(deadline);
+        let error = lock(&failure).take();
+        error.map_or(Ok(empty), Err)
+    }
+
     /// Waits until there is a free place.
     pub(super) fn wait_free(&self, deadline: Option<u64>) -> bool {
         let is_free = |state: &State| state.places.free() > 0;
@@ -179,7 +195,7 @@ impl Roster {
             list(&mut state).push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait_for(WaitsFor::Pool, deadline) {
+        match waiter.wait(deadline) {
             Ok(()) => true,
             Err(stop) => {
                 list(&mut lock(&self.state)).abandon();
@@ -189,6 +205,16 @@ impl Roster {
                 }
             }
         }
+    }
+}
+
+/// Somebody is told of errors as long as it is there.
+struct Heard<'a>(&'a Roster, &'a Arc<Failure>);
+
+impl Drop for Heard<'_> {
+    fn drop(&mut self) {
+        let failures = &mut lock(&self.0.state).failures;
+        failures.retain(|failure| !Arc::ptr_eq(failure, self.1));
     }
 }
 
@@ -206,6 +232,16 @@ impl State {
 }
 
 impl Keeper for Roster {
+    fn failed(&self, id: u64, error: &JoinError) {
+        let state = lock(&self.state);
+        if error.is_exit() || !state.members.contains_key(&id) {
+            return;
+        }
+        for failure in &state.failures {
+            lock(failure).get_or_insert_with(|| error.clone());
+        }
+    }
+
     fn leaves(&self, id: u64) -> bool {
         let (next, lookers) = {
             let mut state = lock(&self.state);

@@ -452,12 +452,6 @@ pub(crate) fn poll_all(
     }
 }
 
-/// Reads into `buffer`; never blocks when the descriptor doesn't.
-pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: `buffer` is writable for its length.
-    check_size(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
-}
-
 /// Reads at most `max` bytes behind what `buffer` holds; never blocks when the descriptor doesn't.
 pub(crate) fn read_into(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
     buffer
@@ -469,11 +463,4 @@ pub(crate) fn read_into(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>, max: usize) ->
     // SAFETY: the kernel has initialised `n` bytes behind the old length, within the capacity.
     unsafe { buffer.set_len(buffer.len() + n) };
     Ok(n)
-}
-
-/// Writes; never blocks when the descriptor doesn't. Raises SIGPIPE where that is not ignored, as
-/// it is in Rust's programs.
-pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: `bytes` is readable for its length.
-    check_size(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
 }

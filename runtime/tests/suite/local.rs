@@ -32,7 +32,7 @@ fn each_greenlet_and_thread_has_its_own() {
                 sleep(Duration::from_micros(100));
                 assert_eq!(NUMBER.replace(0), i as u32);
                 assert_eq!(WORDS.take(), [i.to_string()]);
-                SHARED.with(|shared| Rc::strong_count(shared))
+                SHARED.with(Rc::strong_count)
             })
         })
         .collect();

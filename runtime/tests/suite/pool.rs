@@ -245,6 +245,74 @@ fn join_waits_until_the_pool_is_empty() {
 }
 
 #[test]
+fn join_returns_the_first_error_if_asked() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        for added in [false, true] {
+            let pool = Pool::new(3);
+            let gate = Arc::new(Event::new());
+            let waits = Arc::clone(&gate);
+            let fails = move || {
+                waits.wait();
+                std::panic::resume_unwind(Box::new("expected"));
+            };
+            let member: Greenlet<()> = match added {
+                false => pool.spawn(fails),
+                true => spawn(fails),
+            };
+            pool.add(&member).unwrap();
+            let (event, _) = waiter(&pool);
+            let killed = pool.spawn(|| sleep(LONG));
+            let theirs = pool.clone();
+            let joiner = from.start(move || theirs.join_raise_error(None));
+            eventually("it waits", || count(&pool, "joiners") == 1);
+            // A kill is no error.
+            killed.kill();
+            assert!(!pool.join_raise_error(Some(SHORT)).unwrap());
+            gate.set();
+            assert!(member.join().unwrap_err().is_panic());
+            // What failed before the call is not looked for.
+            assert!(!pool.join_raise_error(Some(SHORT)).unwrap());
+            event.set();
+            let error = joiner().unwrap_err();
+            assert!(error.to_string().ends_with("expected"), "{error}");
+            assert!(pool.join_raise_error(None).unwrap());
+        }
+    }
+}
+
+#[test]
+fn unstarted_greenlets_are_started_when_there_is_a_place() {
+    let _deadline = deadline();
+    let pool = Pool::new(1);
+    let (event, _) = waiter(&pool);
+    let second = Greenlet::new(|| 2);
+    let full = pool.start_timeout(&second, SHORT);
+    assert!(matches!(full, Err(PoolError::Full(_))));
+    assert!(!second.started());
+    let theirs = pool.clone();
+    let starter = spawn(move || {
+        theirs.start(&second).unwrap();
+        second.join().unwrap()
+    });
+    eventually("it waits", || count(&pool, "spawners") == 1);
+    event.set();
+    assert_eq!(starter.join().unwrap(), 2);
+
+    // A member counts from the start, also if it is never started.
+    let third = Greenlet::new(|| 3);
+    pool.add(&third).unwrap();
+    assert_eq!(pool.free_count(), 0);
+    third.kill();
+    assert_eq!(pool.free_count(), 1);
+    let fourth = Greenlet::new(|| 4);
+    pool.add(&fourth).unwrap();
+    pool.start(&fourth).unwrap();
+    assert_eq!(fourth.join().unwrap(), 4);
+    assert_eq!(pool.free_count(), 1);
+}
+
+#[test]
 fn kill_ends_all_members_also_those_that_come_meanwhile() {
     let _deadline = deadline();
     let pool = Pool::new(3);
