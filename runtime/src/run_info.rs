@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(info.tree().last().map(|(depth, _)| *depth), Some(99_999));
         let text = info.to_string();
         assert_eq!(text.lines().count(), 100_000);
-        assert!(text.lines().all(|line| line.len() < 120));
+        assert!(text.lines().all(|line| line.len() < 200));
     }
 
     #[test]
