@@ -94,3 +94,59 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::{Event, joinall, sleep, spawn};
+
+    /// Waits until `condition` holds.
+    fn eventually(condition: impl Fn() -> bool) {
+        while !condition() {
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// One test, as all share the pool.
+    #[test]
+    fn lookups_that_hang_leave_threads_for_others() {
+        let pool = threadpool();
+        let (answer, hanging) = (Arc::new(Event::new()), Arc::new(AtomicUsize::new(0)));
+        let lookups: Vec<_> = (0..30)
+            .map(|_| {
+                let (answer, hanging) = (Arc::clone(&answer), Arc::clone(&hanging));
+                let look_up = move || {
+                    hanging.fetch_add(1, Ordering::SeqCst);
+                    answer.wait();
+                    Ok(1)
+                };
+                spawn(move || in_threadpool(look_up, None))
+            })
+            .collect();
+        eventually(|| hanging.load(Ordering::SeqCst) == 7);
+        assert_eq!(pool.apply(|| 2).unwrap(), 2);
+        let short = switch::deadline(Some(Duration::from_millis(3)));
+        assert!(in_threadpool(|| Ok(1), short).is_none());
+        // Who waits for the answer is killed: the lookup keeps its thread.
+        for lookup in &lookups[..10] {
+            lookup.kill();
+        }
+        assert_eq!(lock(&LOOKUPS).taken(), 7);
+        answer.set();
+        assert!(joinall(&lookups, None));
+        assert!(pool.join(None));
+        assert_eq!(lock(&LOOKUPS).taken(), 0);
+        assert!(hanging.load(Ordering::SeqCst) <= 27);
+        assert!(in_threadpool(|| Ok(1), None).is_some_and(|found| found.is_ok()));
+        // What panics is an error, and gives its place back.
+        let panics = in_threadpool(|| -> io::Result<()> { panic!("expected") }, None);
+        assert!(panics.is_some_and(|found| found.is_err()));
+        eventually(|| lock(&LOOKUPS).taken() == 0);
+        // A job of the pool looks up in its own thread.
+        let inner = pool.apply(|| in_threadpool(|| Ok(pool.len()), None));
+        assert_eq!(inner.unwrap().unwrap().unwrap(), 1);
+    }
+}

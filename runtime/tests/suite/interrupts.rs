@@ -3,15 +3,21 @@
 
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use greenwood_runtime::net::{TcpListener, TcpStream};
+use greenwood_runtime::net::{
+    Poll, PollEvents, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream,
+    create_connection, select,
+};
 use greenwood_runtime::{
-    AsyncResult, CountDownLatch, Event, Greenlet, JoinAll, Queue, Semaphore, StreamServer, idle,
-    iwait, joinall, killall, scope, sleep, spawn, wait, with_timeout,
+    AsyncResult, CountDownLatch, DatagramServer, Event, FileObject, Greenlet, JoinAll, Queue,
+    Semaphore, StreamServer, idle, iwait, joinall, killall, scope, sleep, spawn, wait,
+    with_timeout,
 };
 
 use crate::support::{EVERYWHERE, From, OnDrop, deadline_of, eventually, fill, spawn_on, waiting};
@@ -37,6 +43,16 @@ struct Scene {
     /// Its backlog is full: connecting to it takes for ever.
     deaf: TcpListener,
     _waiting: Vec<socket2::Socket>,
+    udp: UdpSocket,
+    unix: UnixListener,
+    /// As `stream`; the queue between two sockets of datagrams is full too.
+    unix_stream: UnixStream,
+    _unix_peer: UnixStream,
+    datagrams: (UnixDatagram, UnixDatagram),
+    /// One pipe is empty, the other is full.
+    pipe: (FileObject, FileObject),
+    full_pipe: (FileObject, FileObject),
+    datagram_server: DatagramServer,
 }
 
 impl Scene {
@@ -57,6 +73,28 @@ impl Scene {
                 socket
             })
             .collect();
+        let (unix_stream, unix_peer) = UnixStream::pair().unwrap();
+        while unix_stream.try_write(&[0; 65_536]).is_ok() {}
+        let datagrams = UnixDatagram::pair().unwrap();
+        datagrams.0.set_write_timeout(Some(SHORT)).unwrap();
+        while datagrams.0.send(b"x").is_ok() {}
+        datagrams.0.set_write_timeout(None).unwrap();
+        let pipe = || {
+            let (reader, writer) = io::pipe().unwrap();
+            (
+                FileObject::new(reader).unwrap(),
+                FileObject::new(writer).unwrap(),
+            )
+        };
+        let full_pipe = pipe();
+        full_pipe.1.set_write_timeout(Some(SHORT)).unwrap();
+        while (&full_pipe.1).write(&[0; 65_536]).is_ok() {}
+        full_pipe.1.set_write_timeout(None).unwrap();
+        let unnamed = std::os::unix::net::SocketAddr::from_abstract_name(format!(
+            "greenwood-interrupts-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         let full = Queue::new(1);
         full.put(0).unwrap();
         Scene {
@@ -73,6 +111,14 @@ impl Scene {
             _peer: peer,
             deaf,
             _waiting: waiting,
+            udp: UdpSocket::bind("127.0.0.1:0").unwrap(),
+            unix: UnixListener::bind_addr(&unnamed.unwrap()).unwrap(),
+            unix_stream,
+            _unix_peer: unix_peer,
+            datagrams,
+            pipe: pipe(),
+            full_pipe,
+            datagram_server: DatagramServer::new("127.0.0.1:0", |_, _, _| ()).unwrap(),
         }
     }
 
@@ -92,7 +138,7 @@ impl Scene {
 }
 
 /// The calls that block without end, or nearly.
-const CALLS: [&str; 40] = [
+const CALLS: [&str; 54] = [
     "sleep",
     "sleep in turns",
     "idle in turns",
@@ -133,6 +179,20 @@ const CALLS: [&str; 40] = [
     "wait",
     "iwait",
     "scope",
+    "race",
+    "race_timeout",
+    "recv_from",
+    "unix accept",
+    "unix read",
+    "unix write",
+    "unix recv",
+    "unix send",
+    "file read",
+    "file write",
+    "select",
+    "poll",
+    "datagram join",
+    "datagram stop",
 ];
 
 /// Writes on: the kernel may find room now and then, long after a socket was full.
@@ -186,10 +246,17 @@ fn call(name: &str, scene: &Scene) {
         }
         "server join" => returned(scene.server.join()),
         "stop" => {
-            let server = StreamServer::new("127.0.0.1:0", |_, _| sleep(LONG)).unwrap();
+            let inside = Arc::new(AtomicBool::new(false));
+            let theirs = Arc::clone(&inside);
+            let server = StreamServer::new("127.0.0.1:0", move |_, _| {
+                theirs.store(true, Ordering::SeqCst);
+                sleep(LONG);
+            });
+            let server = server.unwrap();
             server.start().unwrap();
             let _client = TcpStream::connect(server.local_addr()).unwrap();
-            while server.connections() == 0 {
+            // Who has a seat and is not yet in the handler would not be served any more.
+            while !inside.load(Ordering::SeqCst) {
                 sleep(Duration::from_micros(50));
             }
             server.stop(LONG);
@@ -220,6 +287,45 @@ fn call(name: &str, scene: &Scene) {
         "wait" => returned(wait(&[&scene.event, &*scene.endless], None, None)),
         "iwait" => returned(iwait(&[&scene.result, &scene.latch], Some(LONG)).next()),
         "scope" => scope(|s| returned(s.spawn(|| scene.event.wait()).join())),
+        "race" | "race_timeout" => {
+            let deaf = [scene.deaf.local_addr().unwrap(); 3];
+            let timeout = (name == "race_timeout").then_some(LONG);
+            returned(create_connection(&deaf[..], timeout, None));
+        }
+        "recv_from" => returned(scene.udp.recv_from(&mut [0; 9])),
+        "unix accept" => returned(scene.unix.accept()),
+        "unix read" => returned((&scene.unix_stream).read(&mut [0; 9])),
+        "unix write" => returned((&scene.unix_stream).write(&[0; 9])),
+        "unix recv" => returned(scene.datagrams.0.recv(&mut [0; 9])),
+        "unix send" => returned(scene.datagrams.0.send(b"x")),
+        "file read" => returned((&scene.pipe.0).read(&mut [0; 9])),
+        "file write" => returned((&scene.full_pipe.1).write(&[0; 9])),
+        "select" => {
+            let read = [scene.pipe.0.as_raw_fd(), scene.udp.as_raw_fd()];
+            returned(select(&read, &[scene.full_pipe.1.as_raw_fd()], &[], None));
+        }
+        "poll" => {
+            let poll = Poll::new();
+            poll.register(&scene.pipe.0, PollEvents::IN);
+            returned(poll.poll(Some(LONG)));
+        }
+        "datagram join" => returned(scene.datagram_server.join()),
+        "datagram stop" => {
+            let inside = Arc::new(AtomicBool::new(false));
+            let theirs = Arc::clone(&inside);
+            let server = DatagramServer::new("127.0.0.1:0", move |_, _, _| {
+                theirs.store(true, Ordering::SeqCst);
+                sleep(LONG);
+            });
+            let server = server.unwrap();
+            server.start().unwrap();
+            scene.udp.send_to(b"x", server.local_addr()).unwrap();
+            while !inside.load(Ordering::SeqCst) {
+                sleep(Duration::from_micros(50));
+            }
+            server.stop(LONG);
+            returned(());
+        }
         _ => panic!("no call {name:?}"),
     }
 }
@@ -351,6 +457,32 @@ fn timed_call(name: &str, scene: &Scene, limit: Duration) -> bool {
             let address = scene.deaf.local_addr().unwrap();
             out_of_time(TcpStream::connect_timeout(&address, limit).map(drop))
         }
+        "race" => {
+            let deaf = [scene.deaf.local_addr().unwrap(); 3];
+            out_of_time(create_connection(&deaf[..], Some(limit), None).map(drop))
+        }
+        "unix accept" => out_of_time(scene.unix.accept_timeout(limit).map(drop)),
+        "recv_from" => {
+            scene.udp.set_timeout(Some(limit)).unwrap();
+            out_of_time(scene.udp.recv_from(&mut [0]).map(drop))
+        }
+        "unix send" => {
+            scene.datagrams.0.set_timeout(Some(limit)).unwrap();
+            out_of_time(scene.datagrams.0.send(b"x").map(drop))
+        }
+        "file read" => {
+            scene.pipe.0.set_read_timeout(Some(limit)).unwrap();
+            out_of_time((&scene.pipe.0).read(&mut [0]).map(drop))
+        }
+        "file write" => {
+            scene.full_pipe.1.set_write_timeout(Some(limit)).unwrap();
+            out_of_time((&scene.full_pipe.1).write(&[0]).map(drop))
+        }
+        "select" => {
+            let read = [scene.pipe.0.as_raw_fd()];
+            let found = select(&read, &[], &[], Some(limit)).unwrap();
+            found.read.is_empty()
+        }
         _ => panic!("no call {name:?}"),
     }
 }
@@ -379,6 +511,13 @@ fn every_call_with_a_time_out_of_its_own_keeps_it() {
         "wait_readable_timeout",
         "wait_writable_timeout",
         "connect",
+        "race",
+        "unix accept",
+        "recv_from",
+        "unix send",
+        "file read",
+        "file write",
+        "select",
     ] {
         let scene = Arc::new(Scene::new());
         scene.stream.set_read_timeout(Some(SHORT)).unwrap();

@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::{Poll, PollEvents, Selected, select};
@@ -199,23 +201,28 @@ fn waiter_that_comes_too_late_waits_on() {
     for from in EVERYWHERE {
         let (reader, mut writer) = pipe();
         let fd = reader.as_raw_fd();
-        let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let over = std::sync::Arc::clone(&done);
+        let (seen, done) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (sees, over) = (Arc::clone(&seen), Arc::clone(&done));
         let waiting = from.start(move || {
-            let mut seen = 0;
-            while !over.load(std::sync::atomic::Ordering::SeqCst) {
-                seen += select(&[fd], &[], &[], Some(SHORT)).unwrap().read.len();
+            while !over.load(Ordering::SeqCst) {
+                let found = select(&[fd], &[], &[], Some(SHORT)).unwrap();
+                sees.fetch_add(found.read.len(), Ordering::SeqCst);
             }
-            seen
         });
         for _ in 0..2_000 {
             writer.write_all(b"x").unwrap();
             (&reader).read_exact(&mut [0]).unwrap();
         }
+        let before = seen.load(Ordering::SeqCst);
         writer.write_all(b"x").unwrap();
-        sleep(Duration::from_millis(10));
-        done.store(true, std::sync::atomic::Ordering::SeqCst);
-        assert!(waiting() > 0);
+        eventually("it sees what stays", || {
+            seen.load(Ordering::SeqCst) > before
+        });
+        done.store(true, Ordering::SeqCst);
+        waiting();
     }
 }
 
