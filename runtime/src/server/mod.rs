@@ -17,6 +17,12 @@ pub use seats::{Detached, Seat};
 pub use stream::StreamServer;
 
 /// In what a server's handlers run: gevent's `spawn`.
+///
+/// ```
+/// use greenwood_runtime::{Spawn, StreamServer};
+/// let server = StreamServer::new("127.0.0.1:0", |_stream, _peer| ())?.spawn(Spawn::Pool(1000));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spawn {

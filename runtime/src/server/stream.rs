@@ -90,6 +90,17 @@ impl StreamServer<UnixListener> {
     /// # Errors
     ///
     /// When the path can't be had, with the path.
+    ///
+    /// ```no_run
+    /// use greenwood_runtime::StreamServer;
+    /// use std::io::Write;
+    ///
+    /// let server = StreamServer::unix("/run/service/socket", |mut stream, _peer| {
+    ///     stream.write_all(b"hello\n").ok();
+    /// })?;
+    /// server.serve_forever()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn unix<F>(path: impl AsRef<Path>, handle: F) -> io::Result<StreamServer<UnixListener>>
     where
         F: Fn(UnixStream, std::os::unix::net::SocketAddr) + Send + Sync + 'static,

@@ -20,6 +20,17 @@ use crate::sys::shared_fd::SharedFd;
 /// socket.
 ///
 /// The file of a path that it was bound to stays: who made it removes it.
+///
+/// ```
+/// use greenwood_runtime::net::UnixDatagram;
+/// use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+///
+/// let name = SocketAddr::from_abstract_name(format!("example-{}", std::process::id()))?;
+/// let here = UnixDatagram::bind_addr(&name)?;
+/// UnixDatagram::unbound()?.send_to_addr(b"hello", &name)?;
+/// assert_eq!(here.recv(&mut [0; 9])?, 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct UnixDatagram {
     inner: SharedFd<Timed>,

@@ -21,6 +21,15 @@ use crate::switch;
 ///
 /// The file of a path that it has [bound](UnixListener::bind) is removed when it is dropped, if it
 /// is still this listener's.
+///
+/// ```no_run
+/// use greenwood_runtime::net::UnixListener;
+///
+/// let listener = UnixListener::replace("/run/service/socket")?;
+/// let (stream, _peer) = listener.accept()?;
+/// println!("{:?}", stream.peer_credentials()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct UnixListener {
     socket: Socket,

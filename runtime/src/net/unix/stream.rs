@@ -18,6 +18,20 @@ use crate::sys::shared_fd::SharedFd;
 
 /// A connection by a Unix socket: gevent's `socket` of the family `AF_UNIX`. What is said of
 /// [`TcpStream`](crate::net::TcpStream) holds here too.
+///
+/// ```
+/// use greenwood_runtime::{net::UnixStream, spawn};
+/// use std::io::{Read, Write};
+///
+/// let (mut here, mut there) = UnixStream::pair()?;
+/// let greenlet = spawn(move || there.write_all(b"hello"));
+/// let mut buffer = [0; 5];
+/// here.read_exact(&mut buffer)?;
+/// assert_eq!(&buffer, b"hello");
+/// assert_eq!(here.peer_credentials()?.pid as u32, std::process::id());
+/// # greenlet.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct UnixStream {
     inner: SharedFd<Timed>,
