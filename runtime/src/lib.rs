@@ -7,7 +7,7 @@
 //! `std` lock that another greenlet of the hub holds) stops the whole hub.
 //!
 //! Everything here works from plain OS threads too: `main` may join a greenlet, wait for an event
-//! or serve for ever.
+//! or serve for ever. [`gevent`](mod@gevent) says for every name of gevent's what it is here.
 //!
 //! ```
 //! use greenwood_runtime::{sleep, spawn};
@@ -84,6 +84,9 @@ mod timer;
 mod wait;
 mod waitable;
 mod waiter;
+
+#[doc = include_str!("../GEVENT.md")]
+pub mod gevent {}
 
 pub use async_result::AsyncResult;
 pub use backdoor::BackdoorServer;
