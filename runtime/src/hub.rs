@@ -39,7 +39,7 @@ const RUNS_PER_LOOK: u32 = 4;
 
 /// A call that returns at once takes nanoseconds, where a poll takes a microsecond and more, and
 /// the clock many of them: so many calls count as one run. Fewer when they are far between.
-const CALLS_PER_RUN: u32 = 16;
+const CALLS_PER_RUN: u32 = 32;
 
 /// How many coroutines a hub keeps for the next greenlets, each with its stack.
 const IDLE_COROUTINES: usize = 256;

@@ -336,7 +336,8 @@ impl<T, S: Store<T>> State<T, S> {
     /// # Errors
     ///
     /// [`PutError`], with the item.
-    #[inline]
+    // Inlined with `take`: returning their results by memory costs as much as they do.
+    #[inline(always)]
     fn offer(&mut self, item: T) -> Result<Wakes<T>, PutError<T>> {
         if self.shut_down {
             return Err(PutError::ShutDown(item));
@@ -388,7 +389,7 @@ impl<T, S: Store<T>> State<T, S> {
     }
 
     /// Takes the next item, and lets in that of who waits longest for room.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self) -> Option<(T, Wakes<T>)> {
         let mut wakes = Wakes::none();
         if let Some(item) = self.store.pop() {
@@ -401,7 +402,7 @@ impl<T, S: Store<T>> State<T, S> {
     }
 
     /// Stores the item of who waits longest for room, if there is room; whether it has.
-    #[inline]
+    #[inline(always)]
     fn admit(&mut self, wakes: &mut Wakes<T>) -> bool {
         if self.putters.is_empty() || self.store.len() >= self.capacity {
             return false;
