@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use greenwood_runtime::{
-    Builder, Event, Hub, Queue, joinall, killall, sleep, spawn, trim_stack, with_timeout,
+    AsyncResult, Builder, Event, Hub, Queue, iwait, joinall, killall, scope, sleep, spawn,
+    trim_stack, wait, with_timeout,
 };
 
 use crate::support::{any_hub, case, child_with_hubs, deadline, deadline_of, eventually, spawn_on};
@@ -136,7 +137,7 @@ fn rounds_of_everything_leak_nothing() {
         let mut greenlets = Vec::new();
         for i in 0..300 {
             let (event, queue) = (Arc::clone(&event), Arc::clone(&queue));
-            greenlets.push(spawn_on(any_hub(i), move || match i % 6 {
+            greenlets.push(spawn_on(any_hub(i), move || match i % 8 {
                 0 => sleep(Duration::from_secs(3_600)),
                 1 => {
                     event.wait();
@@ -146,8 +147,30 @@ fn rounds_of_everything_leak_nothing() {
                 4 => {
                     event.wait_timeout(Duration::from_micros(50));
                 }
-                _ => drop(spawn(|| vec![0; 1_000])),
+                5 => drop(spawn(|| vec![0; 1_000])),
+                6 => {
+                    let lent = vec![0; 1_000];
+                    scope(|s| {
+                        drop(s.spawn(|| queue.put(lent.clone())));
+                        s.spawn(|| iwait(&[&*event], None).next());
+                    });
+                }
+                _ => {
+                    let result = Arc::new(AsyncResult::new());
+                    let greenlet = spawn(|| vec![0; 1_000]);
+                    greenlet.link(result.setter());
+                    greenlet.minimal_ident();
+                    drop(wait(&[&*event, &*result, &greenlet], None, None));
+                }
             }));
+            let greenlet = &greenlets[greenlets.len() - 1];
+            greenlet.link_exception(drop);
+            let kept = greenlet.rawlink(drop);
+            match i % 3 {
+                0 => greenlet.throw(vec![0; 1_000]),
+                1 => drop(greenlet.unlink(kept)),
+                _ => {}
+            }
             let builder = Builder::new().name(format!("later {i}")).hub(any_hub(i));
             let later = builder.spawn_later(Duration::from_secs(3_600), || ());
             greenlets.push(later.unwrap());
