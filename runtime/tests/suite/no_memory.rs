@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use greenwood_runtime::net::parking::{Burst, Parked, Place, Then};
 use greenwood_runtime::net::{TcpListener, TcpStream};
-use greenwood_runtime::{Event, Hub, JoinError, Queue, Semaphore, StreamServer, sleep};
+use greenwood_runtime::{
+    AsyncResult, Builder, Event, Hub, JoinError, Queue, Semaphore, StreamServer, sleep,
+};
 
 use crate::limits::{check_echo, check_life, echo, processor_time};
 use crate::support::{OnDrop, case, child_with_hubs, deadline_of, eventually, spawn_on};
@@ -97,11 +99,17 @@ fn no_memory(part: &str) {
             let (theirs, also) = (Arc::clone(&permits), Arc::clone(&items));
             let waits = OnDrop(move || _ = theirs.acquire());
             let gets = OnDrop(move || _ = also.get());
-            let refused = without_memory(|| {
-                let greenlet = spawn_on(0, move || drop((waits, gets)));
-                assert!(greenlet.join_timeout(LIMIT));
-                greenlet
+            let builder = Builder::new().hub(0);
+            let refused = builder.unstarted(move || drop((waits, gets))).unwrap();
+            // Its links are called all the same.
+            let linked = Arc::new(AsyncResult::new());
+            refused.link(linked.setter());
+            without_memory(|| {
+                refused.start().unwrap();
+                assert!(refused.join_timeout(LIMIT));
             });
+            let error = linked.get().unwrap_err().into_exception();
+            assert!(matches!(error, Some(JoinError::Refused { .. })));
             assert!(matches!(refused.join(), Err(JoinError::Refused { .. })));
             permits.release();
             items.put(1).unwrap();
