@@ -108,6 +108,38 @@ fn who_asks_runs_and_who_is_to_begin_is_told() {
 }
 
 #[test]
+fn who_spawned_whom_and_where_is_told() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        let release = Arc::new(Event::new());
+        let theirs = Arc::clone(&release);
+        let (parent, child) = from.run(move || {
+            let ids = Arc::new(Queue::new(0));
+            let told = Arc::clone(&ids);
+            let parent = spawn(move || {
+                let gate = Arc::clone(&theirs);
+                let child = spawn(move || gate.wait());
+                told.put(child.id()).unwrap();
+                theirs.wait();
+                child.join().unwrap()
+            });
+            (parent, ids.get().unwrap())
+        });
+        let info = run_info();
+        let tree = info.tree();
+        let place = |id| tree.iter().position(|(_, it)| it.id == id).unwrap();
+        let ((depth, of_parent), (below, of_child)) =
+            (tree[place(parent.id())], tree[place(child)]);
+        assert_eq!(below, depth + 1);
+        assert_eq!(of_child.parent, Some(parent.id()));
+        assert!(of_parent.spawned_at.file().ends_with("run_info.rs"));
+        assert_eq!(of_child.spawned_at.line(), of_parent.spawned_at.line() + 2);
+        release.set();
+        assert!(parent.join().unwrap());
+    }
+}
+
+#[test]
 fn how_long_it_has_waited_is_told() {
     let _deadline = deadline();
     let waiting = spawn(|| sleep(LONG));
