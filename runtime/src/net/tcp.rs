@@ -138,7 +138,6 @@ impl TcpStream {
     }
 
     /// Waits for one direction until a moment of the runtime's clock.
-    #[cfg(feature = "tls")]
     pub(super) fn wait_until(&self, direction: Direction, until: Option<u64>) -> io::Result<()> {
         self.inner.socket.wait_until(direction, until)
     }
