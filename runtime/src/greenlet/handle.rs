@@ -383,10 +383,10 @@ impl<T> Greenlet<T> {
 
 impl<T> Sealed for Greenlet<T> {}
 
-/// Ready when it has ended.
+/// Ready when it has ended and its links have been called.
 impl<T> Waitable for Greenlet<T> {
     fn ready(&self) -> bool {
-        self.task.has_ended()
+        self.task.is_over()
     }
 
     fn watch(&self, watcher: Watcher) -> bool {

@@ -36,8 +36,8 @@ use crate::waiter::Waiter;
 ///
 /// # Panics
 ///
-/// If it can't be started, with the text of the [`SpawnError`]. [`Builder::spawn`] returns it
-/// instead.
+/// If it can't be started, with the text of the [`SpawnError`](crate::SpawnError).
+/// [`Builder::spawn`] returns it instead.
 ///
 /// ```
 /// let greenlet = greenwood_runtime::spawn(|| 6 * 7);
