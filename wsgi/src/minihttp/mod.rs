@@ -154,13 +154,13 @@ impl HttpServiceFactory for Factory {
         Service {
             fd,
             shared: self.0.clone(),
-            peers: Arc::new(Peers {
+            peers: Peers {
                 local: address(getsockname(fd)),
                 remote: address(getpeername(fd)),
                 server_name: None,
                 #[cfg(feature = "tls")]
                 tls: None,
-            }),
+            },
             lines: Lines::default(),
             over: false,
         }
@@ -176,7 +176,7 @@ fn to_address(name: &SockaddrStorage) -> Option<SocketAddr> {
 struct Service {
     fd: RawFd,
     shared: Shared,
-    peers: Arc<Peers>,
+    peers: Peers,
     lines: Lines,
     /// The connection closes behind the last response. What else has come over it is no request
     /// that anybody may trust.
@@ -265,7 +265,7 @@ impl Service {
     fn ask(&self, head: RequestHead, body: Vec<u8>) -> Answer {
         let line = head.request_line().to_owned();
         let input = Input::new(None, &head, Received::new(body), &self.shared.limits, None);
-        let mut environ = Environ::new(head, Arc::clone(&self.peers), input);
+        let mut environ = Environ::new(head, self.peers.clone(), input);
         let app = Arc::clone(&self.shared.app);
         let asked = run_in_greenlet(move || call(&*app, &mut environ));
         let peer = self.peers.remote.ip();
