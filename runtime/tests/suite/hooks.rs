@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenwood_runtime::{
-    BeforeSwitch, Event, Semaphore, before_switch, idle, joinall, sleep, spawn, spawn_local,
-    with_timeout,
+    BeforeSwitch, Semaphore, before_switch, idle, joinall, sleep, spawn, spawn_local, with_timeout,
 };
 
 use crate::support::{deadline, spawn_on};
@@ -39,10 +38,6 @@ fn hook_runs_once_before_the_next_switch() {
         assert!(before_switch(&flush));
         // One at a time: the second caller does its work at once.
         assert!(!before_switch(&flush));
-        // What does not wait does not switch.
-        let event = Event::new();
-        event.set();
-        assert!(event.wait());
         log.write("still here");
         idle();
         log.write("back");
