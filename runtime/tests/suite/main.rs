@@ -36,6 +36,7 @@ mod panics;
 mod parking;
 mod pinning;
 mod pool;
+mod pool_maps;
 mod queue;
 mod resolve;
 mod run_info;
