@@ -93,6 +93,8 @@ struct Output {
     finishing: bool,
     /// It is over: nothing waits any more and the transport is shut down.
     cut: bool,
+    /// The rest of a refused frame is awaited before the transport is shut down.
+    owed: bool,
     /// If permessage-deflate was agreed on.
     deflater: Option<Box<Deflater>>,
     /// The message that is being sent in fragments, if one is.
@@ -181,6 +183,7 @@ impl Connection {
                 pings: 0,
                 finishing: false,
                 cut: false,
+                owed: false,
             }),
         });
         connection.begin_watch();

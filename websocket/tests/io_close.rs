@@ -478,6 +478,50 @@ fn peer_in_full_spate_still_sees_the_reason() {
     assert!(heard.next().starts_with("LimitExceeded"));
 }
 
+/// A proxy passes the end of our side on at once, to a peer that has not yet sent all of the message:
+/// the end must not come before that.
+#[test]
+fn transport_stays_open_until_a_refused_frame_is_over() {
+    let server = serve(echo);
+    for (start, rest, code) in [
+        (announcement(true, BINARY, 2 << 20), 2 << 20, 1009),
+        // The first byte is no text; the rest of the frame is owed all the same.
+        (
+            [announcement(true, TEXT, 300_000), vec![0xc8]].concat(),
+            299_999,
+            1007,
+        ),
+        // A reserved bit.
+        (
+            [
+                vec![0xc2, 0xff],
+                300_000u64.to_be_bytes().to_vec(),
+                vec![0; 4],
+            ]
+            .concat(),
+            300_000,
+            1002,
+        ),
+    ] {
+        let mut peer = server.open();
+        peer.write(start);
+        assert_eq!(peer.close_code(), code);
+        peer.write(vec![0; rest - 1]);
+        assert!(peer.is_silent(Duration::from_millis(300)));
+        peer.write([0]);
+        peer.expect_end();
+    }
+}
+
+#[test]
+fn peer_that_stops_in_a_refused_frame_is_not_waited_for_long() {
+    let (server, _heard) = witness();
+    let mut peer = server.open();
+    peer.write(announcement(true, BINARY, 2 << 20));
+    assert_eq!(peer.close_code(), 1009);
+    peer.expect_end();
+}
+
 #[test]
 fn what_follows_a_close_frame_is_ignored() {
     let (told, heard) = news();

@@ -11,6 +11,10 @@ use super::*;
 const LINGER_BYTES: usize = 32 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// How long a peer may pause in the middle of a frame that was refused before the transport is ended
+/// under it.
+const OWED_PAUSE: Duration = Duration::from_secs(1);
+
 /// How the closing handshake stands; changed by [`Connection::change`] only.
 #[derive(Debug, Default)]
 pub(super) struct Closing(CloseHandshake);
@@ -202,6 +206,7 @@ impl Connection {
         self.end_sending();
         self.wake_receiver();
         if self.await_written() {
+            self.take_owed();
             self.linger();
             if self.role == Role::Server && self.is_clean() {
                 // Both sides have ended theirs: nothing is left to be shut down.
@@ -217,10 +222,12 @@ impl Connection {
 
     /// The first part of [`finish`](Connection::finish), without a wait: nothing more is sent.
     pub(crate) fn end_sending(self: &Arc<Self>) {
+        let is_owed = (1..=LINGER_BYTES).contains(&lock(&self.input).decoder.owed());
         let mut output = lock(&self.output);
         self.end_watch(&mut output);
         output.release_senders();
         if !output.finishing {
+            output.owed = is_owed;
             if output.drain.is_none() {
                 let written = output.outbox.flush(&self.stream);
                 self.after_write(&mut output, written);
@@ -264,6 +271,35 @@ impl Connection {
             .closing
             .disconnect()
             .is_some_and(Disconnect::is_clean)
+    }
+
+    /// Reads and drops the rest of the frame for which the connection was failed, and ends this side
+    /// of the transport only then. A peer that sends all of a frame before it looks at what came
+    /// finds the close frame either way, as long as nothing stands between; but a proxy that sees
+    /// the end of this side ends the peer's connection at once, with what it has not read, and the
+    /// peer finds a reset.
+    fn take_owed(&self) {
+        if !lock(&self.output).owed {
+            return;
+        }
+        let deadline = Instant::now() + self.config.close_timeout;
+        let mut owed = lock(&self.input).decoder.owed();
+        while owed > 0 {
+            match scratch::with_read_buffer(|buffer| self.stream.try_read(buffer)) {
+                Ok(0) => break,
+                Ok(n) => owed = owed.saturating_sub(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let patience = rest.min(OWED_PAUSE);
+            if owed > 0 && (self.stream.wait_readable_timeout(Some(patience))).is_err() {
+                break;
+            }
+        }
+        let mut output = lock(&self.output);
+        output.owed = false;
+        self.shutdown_if_finishing(&output);
     }
 
     /// Reads and drops what the peer still sends, for a short while: closing a socket with unread

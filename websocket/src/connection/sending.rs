@@ -297,7 +297,7 @@ impl Connection {
         // 7.1.1: after both close frames the server ends the transport, and the client waits for it.
         let is_servers = self.role == Role::Client
             && (output.closing.disconnect()).is_some_and(Disconnect::is_clean);
-        if output.finishing && !is_servers {
+        if output.finishing && !output.owed && !is_servers {
             // Fails when the peer was quicker.
             self.stream.shutdown(net::Shutdown::Write).ok();
         }

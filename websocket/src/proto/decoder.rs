@@ -67,7 +67,8 @@ pub struct Decoder {
     /// The start of an unfinished header: `head_len` bytes, fewer than [`MAX_HEADER`].
     head: [u8; MAX_HEADER],
     head_len: u8,
-    /// The frame whose payload is under way. Has a meaning in [`Stage::Payload`] only.
+    /// The frame whose payload is under way. Has a meaning in [`Stage::Payload`] only, save that
+    /// nothing remains of it otherwise, but what is [owed](Decoder::owed) behind an error.
     frame: Frame,
     /// The data message under assembly, over frames and between them.
     assembly: Assembly,
@@ -291,6 +292,28 @@ impl Decoder {
         matches!(self.stage, Stage::Closed | Stage::Failed(_))
     }
 
+    /// Behind an error: how many bytes of the frame that was refused the peer has still to send, as
+    /// far as its header could be read. A peer that sends all of a frame before it looks at what
+    /// came may lose the close frame if the transport ends before these bytes have been taken. 0 at
+    /// any other time.
+    pub fn owed(&self) -> usize {
+        match self.stage {
+            Stage::Failed(_) => self.frame.remaining,
+            _ => 0,
+        }
+    }
+
+    /// Notes what is owed of the frame that starts what is left of the input, and is refused.
+    #[cold]
+    fn refuse(&mut self, input: &[u8]) {
+        let (head, len) = self.joined_head(input);
+        if let Ok(Some((header, used))) = FrameHeader::parse(&head[..len]) {
+            let there = usize::from(self.head_len) + input.len() - used;
+            let len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+            self.frame.remaining = len.saturating_sub(there);
+        }
+    }
+
     /// True if `input`, as the next bytes, holds the end of at least one frame (or an error), so
     /// that [`decode`](Decoder::decode) is worth a call before output is flushed. Cheap;
     /// changes nothing.
@@ -327,7 +350,11 @@ impl Decoder {
         loop {
             match self.stage {
                 Stage::Header => {
-                    let Some((header, used)) = self.take_header(&input[*at..])? else {
+                    let taken = self.take_header(&input[*at..]);
+                    if taken.is_err() {
+                        self.refuse(&input[*at..]);
+                    }
+                    let Some((header, used)) = taken? else {
                         return Ok(None);
                     };
                     *at += used;
