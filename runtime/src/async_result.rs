@@ -1,12 +1,13 @@
 //! [`AsyncResult`]: gevent's `AsyncResult`.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{JoinError, ResultError};
 use crate::run_info::WaitsFor;
 use crate::switch;
+use crate::sync::Mutex;
 use crate::task::lock;
 use crate::waitable::sealed::Sealed;
 use crate::waitable::{Waitable, Watcher, Watchers};

@@ -1,11 +1,12 @@
 //! [`Event`]: gevent's `Event`.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::run_info::WaitsFor;
 use crate::switch;
+use crate::sync::Mutex;
 use crate::task::lock;
 use crate::waitable::sealed::Sealed;
 use crate::waitable::{Waitable, Watcher, Watchers};

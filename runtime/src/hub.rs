@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use crate::config::{self, Asked, Settings, StartError};
 use crate::error::SpawnError;
 use crate::greenlet::Caller;
+use crate::inbox::Inbox;
 use crate::limits;
 use crate::local;
 use crate::panics::drop_caught;
@@ -93,29 +94,22 @@ enum Message {
 
 type Question = Box<dyn FnOnce(&'static HubLocal) + Send>;
 
-#[derive(Default)]
-struct Inbox {
-    messages: Vec<Message>,
-    /// The eventfd has been written to since the hub last emptied the inbox.
-    signalled: bool,
-}
-
 /// What everybody may reach of a hub.
 struct Shared {
-    inbox: Mutex<Inbox>,
+    inbox: Inbox<Message>,
     event: OwnedFd,
 }
 
 impl Shared {
     fn post(&self, message: Message) {
-        let first = {
-            let mut inbox = lock(&self.inbox);
-            inbox.messages.push(message);
-            !std::mem::replace(&mut inbox.signalled, true)
-        };
-        if first {
-            fd::notify(&self.event);
+        if self.inbox.post(message) {
+            self.signal();
         }
+    }
+
+    /// Wakes the hub's loop.
+    fn signal(&self) {
+        fd::notify(&self.event);
     }
 }
 
@@ -268,7 +262,7 @@ fn launch(
         idle: idle_fd,
     } = descriptors;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
-        inbox: Mutex::default(),
+        inbox: Inbox::new(),
         event,
     }));
     coroutine::spawn_on_worker(id as usize, &format!("hub-{id}"), move || {
@@ -327,11 +321,7 @@ fn serve_inbox(local: &'static HubLocal) {
         for task in local.after_poll.take() {
             task.wake_here();
         }
-        {
-            let mut inbox = lock(&local.shared.inbox);
-            inbox.signalled = false;
-            std::mem::swap(&mut inbox.messages, &mut messages);
-        }
+        local.shared.inbox.take(&mut messages);
         for message in messages.drain(..) {
             match message {
                 Message::Wake(task) => task.wake_here(),
@@ -420,9 +410,8 @@ impl Runtime {
     }
 
     pub(crate) fn stats(&self) -> Vec<HubStats> {
-        let inbox = |shared: &Shared| lock(&shared.inbox).messages.len();
         let hubs = self.hubs.iter().enumerate();
-        hubs.map(|(id, shared)| HubStats::of(id, inbox(shared)))
+        hubs.map(|(id, shared)| HubStats::of(id, shared.inbox.len()))
             .collect()
     }
 
@@ -520,9 +509,8 @@ impl HubLocal {
     /// Wakes `task` after the hub has looked after its descriptors.
     pub(crate) fn wake_after_poll(&self, task: &Arc<Task>) {
         self.after_poll.borrow_mut().push(Arc::clone(task));
-        let first = !std::mem::replace(&mut lock(&self.shared.inbox).signalled, true);
-        if first {
-            fd::notify(&self.shared.event);
+        if self.shared.inbox.ask() {
+            self.shared.signal();
         }
     }
 

@@ -1,10 +1,10 @@
 //! [`CountDownLatch`]: waiting for a number of things to be done.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::event::Event;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::waitable::sealed::Sealed;
 use crate::waitable::{Waitable, Watcher};
 

@@ -53,6 +53,7 @@ mod event;
 mod fileobject;
 mod greenlet;
 mod hub;
+mod inbox;
 mod latch;
 mod limits;
 mod local;
@@ -72,12 +73,14 @@ pub mod signal;
 mod stats;
 pub mod subprocess;
 mod switch;
+mod sync;
 #[allow(
     unsafe_code,
     reason = "may's calls, system calls and greenlets' stacks: nowhere else"
 )]
 mod sys;
 mod task;
+mod thread_parker;
 mod threadpool;
 mod timeout;
 mod timer;

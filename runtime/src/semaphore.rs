@@ -1,12 +1,13 @@
 //! [`Semaphore`] and [`BoundedSemaphore`]: gevent's.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lock::LockError;
 use crate::run_info::WaitsFor;
 use crate::switch;
+use crate::sync::Mutex;
 use crate::task::lock;
 use crate::wait::iwait;
 use crate::waitable::sealed::Sealed;

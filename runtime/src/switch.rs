@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::panics::drop_caught;
 use crate::run_info::WaitsFor;
 use crate::sys::{current, home, now_ns};
-use crate::task::{Frame, Sleeper, Task, ThreadParker};
+use crate::task::{Frame, Sleeper, Task};
+use crate::thread_parker::ThreadParker;
 use crate::{hub, monitor, stats, timeout};
 
 thread_local! {

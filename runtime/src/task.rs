@@ -6,8 +6,7 @@ use std::fmt;
 use std::num::NonZero;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::JoinError;
 use crate::greenlet::{Ident, Links};
@@ -18,8 +17,8 @@ use crate::stats::AtomicTicks;
 use crate::sys::coroutine::Parker;
 use crate::sys::current;
 use crate::sys::home::Home;
-use crate::sys::now_ns;
 use crate::sys::stack::StackBounds;
+use crate::thread_parker::ThreadParker;
 use crate::timer::TimerKey;
 use crate::waitable::Watcher;
 use crate::waiter::Waiter;
@@ -513,43 +512,6 @@ impl fmt::Debug for Task {
             .field("hub", &self.hub())
             .field("state", &self.state)
             .finish_non_exhaustive()
-    }
-}
-
-/// An OS thread that waits.
-#[derive(Debug, Default)]
-pub(crate) struct ThreadParker {
-    woken: Mutex<bool>,
-    signal: Condvar,
-}
-
-impl ThreadParker {
-    /// Blocks the thread until it is woken or the moment has come.
-    pub(crate) fn park(&self, until_ns: Option<u64>) {
-        let mut woken = lock(&self.woken);
-        while !*woken {
-            woken = match until_ns {
-                None => self
-                    .signal
-                    .wait(woken)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let now = now_ns();
-                    if now >= until {
-                        break;
-                    }
-                    let rest = Duration::from_nanos(until - now);
-                    let waited = self.signal.wait_timeout(woken, rest);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        *woken = false;
-    }
-
-    fn unpark(&self) {
-        *lock(&self.woken) = true;
-        self.signal.notify_one();
     }
 }
 

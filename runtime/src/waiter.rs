@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::run_info::WaitsFor;
 use crate::switch::{self, Parked};
+use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sys::coroutine::Parker;
 use crate::task::Sleeper;
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{LockError, NOBODY, caller};
 use crate::semaphore::Semaphore;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Something that is done once, however many ask for it, who wait until it is done. Not gevent's.
 ///

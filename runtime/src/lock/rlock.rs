@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{LockError, NOBODY, caller};
 use crate::semaphore::Semaphore;
 use crate::switch;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A lock that its owner, a greenlet or a thread, may take again and again: gevent's `RLock`.
 ///

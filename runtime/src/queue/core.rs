@@ -1,13 +1,14 @@
 //! What all queues have in common: who waits, who is served, and the end.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use super::hand::{Hand, Wakes};
 use super::store::Store;
 use super::{GetError, PutError};
 use crate::run_info::WaitsFor;
 use crate::switch;
+use crate::sync::{Mutex, MutexGuard};
 use crate::task::lock;
 use crate::waitable::{Watcher, Watchers};
 use crate::waiter::{Stop, WaitList, Waiter};

@@ -1,8 +1,9 @@
 //! [`Hand`]: one who waits at a queue; [`Wakes`]: those who are to be woken.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::waitable::Watchers;
 use crate::waiter::{Node, Waiter};
 
