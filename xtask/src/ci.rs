@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    conformance, fuzz, interop, project,
+    conformance, fuzz, interop, models, project,
     step::{Failure, Result, Steps, output_of},
 };
 
@@ -71,6 +71,7 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
         LIMIT,
         &mut project::cargo("test --package greenwood-runtime --release --lib --tests")?,
     )?;
+    models::run(steps, None)?;
     fuzz::run(steps, &fuzz::Options::ci())?;
     interop::run(steps, None)?;
     conformance::run(steps, &conformance::Options::quick())

@@ -6,6 +6,7 @@ mod conformance;
 mod fuzz;
 mod install;
 mod interop;
+mod models;
 mod nginx;
 mod project;
 mod servers;
@@ -38,8 +39,10 @@ usage: cargo xtask COMMAND
              TARGET         only this one
              --seconds N    so long each (60 is the default)
              --input FILE   only this input, such as one that failed
+  models   the models of the runtime's protocols between threads, by loom: models/
+             NAME           only those with that in their names
   ci       everything that a change has to pass: format, lints, docs, all tests, licences,
-           conformance --quick, and a few seconds of each fuzz target
+           models, conformance --quick, and a few seconds of each fuzz target
   help     this
 
 What the clients need is installed into the target directory, except for Node.js, Python and
@@ -53,6 +56,7 @@ enum Command {
     Nginx,
     Conformance(conformance::Options),
     Fuzz(fuzz::Options),
+    Models { filter: Option<String> },
     Ci,
     Help,
 }
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Nginx => interop::through_nginx(&mut steps),
         Command::Conformance(options) => conformance::run(&mut steps, &options),
         Command::Fuzz(options) => fuzz::run(&mut steps, &options),
+        Command::Models { filter } => models::run(&mut steps, filter.as_deref()),
         Command::Ci => ci::run(&mut steps),
         Command::Help => {
             print!("{HELP}");
@@ -99,6 +104,10 @@ fn parse(arguments: &[&str]) -> std::result::Result<Command, String> {
             conformance::Options::parse(options).map(Command::Conformance)
         }
         ["fuzz", options @ ..] => fuzz::Options::parse(options).map(Command::Fuzz),
+        ["models"] => Ok(Command::Models { filter: None }),
+        ["models", filter] => Ok(Command::Models {
+            filter: Some((*filter).to_owned()),
+        }),
         ["ci"] => Ok(Command::Ci),
         ["help" | "--help" | "-h"] => Ok(Command::Help),
         [] => Err("which command?".to_owned()),

@@ -1,0 +1,112 @@
+//! Loom's locks and atomics, by the names of `runtime/src/sync.rs`.
+//!
+//! Loom's can't be made in a `const fn`, as the runtime's are, and so are made here when they are
+//! first used. If two threads may use one of these first, the model has to do so before.
+
+use std::fmt;
+use std::sync::{LockResult, OnceLock, PoisonError};
+
+pub(crate) use loom::sync::{Condvar, MutexGuard};
+
+/// `std`'s, by loom.
+pub(crate) struct Mutex<T> {
+    first: std::sync::Mutex<Option<T>>,
+    made: OnceLock<loom::sync::Mutex<T>>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Mutex<T> {
+        Mutex {
+            first: std::sync::Mutex::new(Some(value)),
+            made: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        let made = self.made.get_or_init(|| {
+            let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+            loom::sync::Mutex::new(first.take().expect("made once"))
+        });
+        made.lock()
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Mutex<T> {
+        Mutex::new(T::default())
+    }
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex").finish_non_exhaustive()
+    }
+}
+
+pub(crate) mod atomic {
+    use std::fmt;
+    use std::sync::OnceLock;
+
+    pub(crate) use loom::sync::atomic::AtomicU8;
+    pub(crate) use std::sync::atomic::Ordering;
+
+    macro_rules! atomic {
+        ($name:ident, $value:ty) => {
+            /// `std`'s, by loom.
+            pub(crate) struct $name {
+                first: $value,
+                made: OnceLock<loom::sync::atomic::$name>,
+            }
+
+            impl $name {
+                pub(crate) const fn new(value: $value) -> $name {
+                    $name {
+                        first: value,
+                        made: OnceLock::new(),
+                    }
+                }
+
+                fn made(&self) -> &loom::sync::atomic::$name {
+                    self.made
+                        .get_or_init(|| loom::sync::atomic::$name::new(self.first))
+                }
+
+                pub(crate) fn load(&self, order: Ordering) -> $value {
+                    self.made().load(order)
+                }
+
+                pub(crate) fn store(&self, value: $value, order: Ordering) {
+                    self.made().store(value, order);
+                }
+
+                pub(crate) fn fetch_update(
+                    &self,
+                    set_order: Ordering,
+                    fetch_order: Ordering,
+                    f: impl FnMut($value) -> Option<$value>,
+                ) -> Result<$value, $value> {
+                    self.made().fetch_update(set_order, fetch_order, f)
+                }
+            }
+
+            impl Default for $name {
+                /// Made at once.
+                fn default() -> $name {
+                    let atomic = $name::new(<$value>::default());
+                    atomic.made();
+                    atomic
+                }
+            }
+
+            impl fmt::Debug for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.debug_struct(stringify!($name)).finish_non_exhaustive()
+                }
+            }
+        };
+    }
+
+    atomic!(AtomicBool, bool);
+    atomic!(AtomicU64, u64);
+    atomic!(AtomicUsize, usize);
+}
