@@ -120,7 +120,8 @@ impl Timeout {
     /// The greenlet is unwound with it as with the payload of a panic (no message is printed), for
     /// whoever catches and downcasts it. Nobody else takes it for a time-out: [`catch`] and
     /// [`with_timeout`] let it pass, [`is_interrupt`] says no, and a greenlet that it ends has
-    /// [`JoinError::Panicked`].
+    /// [`JoinError::Panicked`]. `exception` is called at each blocking call that is ended; it may block
+    /// itself, and is not subject to this limit.
     ///
     /// [`catch`]: Timeout::catch
     /// [`is_interrupt`]: crate::is_interrupt
@@ -172,10 +173,7 @@ impl Timeout {
         let Some(deadline) = switch::deadline(self.duration) else {
             return;
         };
-        let place = match current::get() {
-            Some(task) => Place::Greenlet(task),
-            None => Place::Thread,
-        };
+        let place = Place::here();
         place.with_limits(|limits| limits.as_mut().push((self.id, deadline)));
         self.place.set(Some(place));
     }
@@ -236,6 +234,14 @@ impl Timeout {
 }
 
 impl Place {
+    /// Where the caller is.
+    fn here() -> Place {
+        match current::get() {
+            Some(task) => Place::Greenlet(task),
+            None => Place::Thread,
+        }
+    }
+
     /// Calls `f` with all time-outs in force there: (identity, deadline).
     fn with_limits<R>(&self, f: impl FnOnce(&mut Seldom<(u64, u64)>) -> R) -> R {
         match self {
@@ -252,7 +258,53 @@ pub(crate) fn exception_of(id: u64) -> Option<Box<dyn Any + Send>> {
     }
     // Not called under the borrow: it is a user's.
     let raise = RAISES.try_with(|raises| raises.borrow().get(&id).cloned());
-    Some(raise.ok()??())
+    let raise = raise.ok()??;
+    let _suspended = Suspended::new(id);
+    Some(raise())
+}
+
+/// A limit that does not expire meanwhile: what makes its exception may block, and would be called
+/// again by that, and again.
+struct Suspended {
+    id: u64,
+    deadline: u64,
+    place: Place,
+}
+
+/// A deadline that never comes.
+const NEVER: u64 = u64::MAX;
+
+impl Suspended {
+    fn new(id: u64) -> Suspended {
+        let place = Place::here();
+        let deadline = replace_deadline(&place, id, |_| NEVER).unwrap_or(NEVER);
+        Suspended {
+            id,
+            deadline,
+            place,
+        }
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        // It may have been cancelled, or started anew.
+        replace_deadline(&self.place, self.id, |deadline| match deadline {
+            NEVER => self.deadline,
+            anew => anew,
+        });
+    }
+}
+
+/// Changes the deadline of a limit, if it is in force; what it was.
+fn replace_deadline(place: &Place, id: u64, change: impl FnOnce(u64) -> u64) -> Option<u64> {
+    place.with_limits(|limits| {
+        let at = limits.as_slice().iter().position(|limit| limit.0 == id)?;
+        let limit = &mut limits.as_mut()[at];
+        let before = limit.1;
+        limit.1 = change(before);
+        Some(before)
+    })
 }
 
 impl Drop for Timeout {

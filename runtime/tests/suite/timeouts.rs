@@ -1,13 +1,15 @@
 //! [`Timeout`] and [`with_timeout`].
 
+use std::cell::OnceCell;
 use std::panic::catch_unwind;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{
-    AsyncResult, Event, JoinError, Timeout, is_interrupt, sleep, spawn, spawn_later, spawn_local,
-    with_timeout, with_timeout_or,
+    AsyncResult, Event, JoinError, Queue, Timeout, is_interrupt, sleep, spawn, spawn_later,
+    spawn_local, with_timeout, with_timeout_or,
 };
 
 use crate::support::{EVERYWHERE, OnDrop, deadline};
@@ -381,6 +383,53 @@ fn limit_may_raise_an_error_of_its_own() {
             timeout.start();
             assert!(catch_unwind(|| sleep(LONG)).unwrap_err().is::<TooSlow>());
             drop(timeout);
+            sleep(Duration::from_millis(1));
+        });
+    }
+}
+
+#[test]
+fn what_makes_the_error_may_block() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let made = Arc::new(Queue::new(1));
+            let theirs = Arc::clone(&made);
+            let timeout = Timeout::raising(SHORT, move || {
+                theirs.put("made").unwrap();
+                sleep(Duration::from_millis(1));
+                TooSlow(1)
+            });
+            timeout.start();
+            for _ in 0..2 {
+                let payload = catch_unwind(|| sleep(LONG)).unwrap_err();
+                assert!(payload.is::<TooSlow>());
+                assert!(timeout.pending());
+                assert_eq!(made.get_nowait(), Ok("made"));
+            }
+            timeout.cancel();
+            sleep(Duration::from_millis(1));
+            assert!(!timeout.pending() && made.is_empty());
+        });
+    }
+}
+
+#[test]
+fn limit_cancelled_by_what_makes_its_error_stays_cancelled() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let slot = Rc::new(OnceCell::<Timeout>::new());
+            let theirs = Rc::downgrade(&slot);
+            let timeout = Timeout::raising(SHORT, move || {
+                theirs.upgrade().unwrap().get().unwrap().cancel();
+                TooSlow(1)
+            });
+            timeout.start();
+            slot.set(timeout).unwrap();
+            let payload = catch_unwind(|| sleep(LONG)).unwrap_err();
+            assert!(payload.is::<TooSlow>());
+            assert!(!slot.get().unwrap().pending());
             sleep(Duration::from_millis(1));
         });
     }
