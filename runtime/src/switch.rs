@@ -421,6 +421,27 @@ fn share_now() {
     }
 }
 
+/// Lets the others of the hub that can run do so once. Raises no kill and no time-out: something has
+/// just been given away, which an unwinding caller would take for not done.
+pub(crate) fn let_others_go_first() {
+    if !may_wait() {
+        return;
+    }
+    let Some(task) = current::get() else { return };
+    task.local().frame.waits_for.set(WaitsFor::Other);
+    let local_hub = hub::local();
+    let parked = match local_hub.may_run_on() {
+        true => switch(&task, None, crate::sys::coroutine::yield_now),
+        false => {
+            local_hub.wake_after_poll(&task);
+            park(None)
+        }
+    };
+    if let Parked::Interrupted(Interrupt::Hook) = parked {
+        raise(Interrupt::Hook);
+    }
+}
+
 /// Lets the other greenlets of the hub run; with `poll`, its I/O too, always.
 pub(crate) fn pass(poll: bool) {
     let Some(task) = current::get() else {

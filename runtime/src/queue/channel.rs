@@ -13,7 +13,8 @@ use crate::waitable::{Waitable, Watcher};
 /// A queue that holds nothing: who puts waits until somebody takes the item. gevent's `Channel`.
 ///
 /// The two meet: a put that returns says that the item has been taken, one that fails or is killed
-/// that it has not been, and won't be. Strictly fair on both sides, as [`Queue`](crate::Queue) is.
+/// that it has not been, and won't be. A taker of the same hub that has waited for the item goes on
+/// before who has put it, as in gevent. Strictly fair on both sides, as [`Queue`](crate::Queue) is.
 ///
 /// It can be shut down as the queues can, which gevent's can't, as an iteration would not end
 /// otherwise. There is no `peek`, as in gevent.
@@ -48,7 +49,7 @@ impl<T> Channel<T> {
     /// [`PutError::ShutDown`], with the item, also when the shutdown comes while it waits;
     /// [`PutError::Full`] only in a greenlet that unwinds and would have to wait.
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
-        self.core.put_until(item, None)
+        self.core.meet_until(item, None)
     }
 
     /// Puts an item, waiting no longer than `timeout` until somebody takes it.
@@ -57,7 +58,7 @@ impl<T> Channel<T> {
     ///
     /// [`PutError`], with the item.
     pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
-        self.core.put_until(item, switch::deadline(Some(timeout)))
+        self.core.meet_until(item, switch::deadline(Some(timeout)))
     }
 
     /// Puts an item if somebody waits for one. Never waits.

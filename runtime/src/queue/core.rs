@@ -82,6 +82,25 @@ impl<T, S: Store<T>> Core<T, S> {
         }
     }
 
+    /// As [`put_until`](Core::put_until); and who has waited for the item goes on first, if it is a
+    /// greenlet of the same hub.
+    pub(super) fn meet_until(&self, item: T, deadline: Option<u64>) -> Result<(), PutError<T>> {
+        switch::check();
+        let mut state = self.state();
+        match state.offer(item) {
+            Ok(wakes) => {
+                drop(state);
+                drop(wakes);
+                switch::let_others_go_first();
+                Ok(())
+            }
+            Err(PutError::Full(item)) if switch::may_wait() => {
+                self.await_room(state, item, deadline)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Waits with the item until it is stored or taken.
     #[inline(never)]
     fn await_room(

@@ -1,10 +1,11 @@
 //! [`Channel`].
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use greenwood_runtime::{Channel, GetError, PutError, with_timeout};
+use greenwood_runtime::{Channel, GetError, PutError, getcurrent, sleep, spawn, with_timeout};
 
 use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on};
 
@@ -46,6 +47,75 @@ fn put_returns_when_the_item_has_been_taken() {
             assert!(returned.load(Ordering::SeqCst));
         }
     }
+}
+
+#[test]
+fn who_has_waited_goes_on_before_who_puts() {
+    let _deadline = deadline();
+    // Both sides in turn are the first to come.
+    let order = spawn_on(0, || {
+        let (channel, order) = (Arc::new(Channel::new()), Arc::new(Mutex::new(Vec::new())));
+        let (theirs, note) = (Arc::clone(&channel), Arc::clone(&order));
+        let putter = spawn(move || {
+            let note = |what| note.lock().unwrap().push(what);
+            for (before, item) in [("puts 1", "1"), ("puts 2", "2")] {
+                note(before);
+                theirs.put(item).unwrap();
+            }
+            note("has put 2");
+        });
+        let note = |what| order.lock().unwrap().push(what);
+        note("gets");
+        note(channel.get().unwrap());
+        note(channel.get().unwrap());
+        putter.join().unwrap();
+        order.lock().unwrap().clone()
+    });
+    assert_eq!(
+        order.join().unwrap(),
+        ["gets", "puts 1", "1", "puts 2", "2", "has put 2"]
+    );
+    let order = spawn_on(0, || {
+        let (channel, order) = (Arc::new(Channel::new()), Arc::new(Mutex::new(Vec::new())));
+        let (theirs, note) = (Arc::clone(&channel), Arc::clone(&order));
+        let getter = spawn(move || {
+            for item in &*theirs {
+                note.lock().unwrap().push(item);
+            }
+        });
+        let note = |what| order.lock().unwrap().push(what);
+        for (item, after) in [("1", "has put 1"), ("2", "has put 2")] {
+            channel.put(item).unwrap();
+            note(after);
+        }
+        channel.shutdown();
+        getter.join().unwrap();
+        order.lock().unwrap().clone()
+    });
+    assert_eq!(order.join().unwrap(), ["1", "has put 1", "2", "has put 2"]);
+}
+
+#[test]
+fn put_that_has_been_taken_returns_though_a_kill_comes_meanwhile() {
+    let _deadline = deadline();
+    let put = spawn_on(0, || {
+        let channel = Arc::new(Channel::new());
+        let theirs = Arc::clone(&channel);
+        let me = getcurrent().unwrap();
+        let getter = spawn(move || {
+            let item = theirs.get();
+            me.kill_nowait();
+            item
+        });
+        while channel.balance() == 0 {
+            sleep(Duration::ZERO);
+        }
+        let put = catch_unwind(AssertUnwindSafe(|| channel.put(1)));
+        assert!(catch_unwind(|| sleep(Duration::ZERO)).is_err());
+        assert!(getter.ready());
+        put.is_ok_and(|put| put.is_ok())
+    });
+    assert!(put.join().unwrap());
 }
 
 #[test]
