@@ -104,18 +104,19 @@ impl Builder {
         Ok(Greenlet { task, outcome })
     }
 
-    /// As [`spawn`](Builder::spawn); `note` learns of the greenlet before it runs.
-    #[track_caller]
+    /// As [`spawn`](Builder::spawn), on behalf of who spawns at `site`; `note` learns of the greenlet
+    /// before it runs.
     pub(crate) fn spawn_noted<F, T>(
         self,
         f: F,
+        site: &'static Location<'static>,
         note: impl FnOnce(&Arc<Task>),
     ) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (task, stack_size) = self.prepare(Location::caller())?;
+        let (task, stack_size) = self.prepare(site)?;
         let outcome = Arc::new(Outcome::new());
         let body = body(f, Arc::clone(&outcome));
         note(&task);

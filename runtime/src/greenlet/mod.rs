@@ -116,6 +116,7 @@ where
 /// # Panics
 ///
 /// In a destructor that runs in a hub's own loop: it would stop every greenlet of the hub.
+#[track_caller]
 pub fn run_in_greenlet<F, T>(f: F) -> Result<T, JoinError>
 where
     F: FnOnce() -> T + Send + 'static,

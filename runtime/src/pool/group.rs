@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -361,6 +361,7 @@ impl Group {
     /// # Errors
     ///
     /// [`JoinError`]: `f` panicked, or its greenlet was killed or could not be started.
+    #[track_caller]
     pub fn apply<F, T>(&self, f: F) -> Result<T, JoinError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -404,6 +405,7 @@ impl Group {
     ///
     /// The first in the order of the items, as soon as all before it have ended. Nothing is spawned
     /// any more then; what has been runs on, also if the caller is killed.
+    #[track_caller]
     pub fn map<F, I, T>(&self, f: F, items: I) -> Result<Vec<T>, JoinError>
     where
         I: IntoIterator,
@@ -427,6 +429,7 @@ impl Group {
         Ok(results)
     }
 
+    #[track_caller]
     fn begin<A, F, T>(&self, f: &Arc<F>, item: A) -> Begun<T>
     where
         A: Send + 'static,
@@ -485,6 +488,7 @@ impl Group {
     /// assert!(halves.next().is_none());
     /// # Ok::<(), greenwood_runtime::JoinError>(())
     /// ```
+    #[track_caller]
     pub fn imap<F, I, T>(&self, f: F, items: I, maxsize: usize) -> Imap<T>
     where
         I: IntoIterator + Send + 'static,
@@ -497,6 +501,7 @@ impl Group {
 
     /// As [`imap`](Group::imap), but gives each result as soon as it is there: gevent's
     /// `imap_unordered`.
+    #[track_caller]
     pub fn imap_unordered<F, I, T>(&self, f: F, items: I, maxsize: usize) -> Imap<T>
     where
         I: IntoIterator + Send + 'static,
@@ -507,6 +512,7 @@ impl Group {
         Imap(self.feed(f, items, maxsize, false))
     }
 
+    #[track_caller]
     fn feed<F, I, T>(&self, f: F, items: I, maxsize: usize, ordered: bool) -> Feed<Greenlet<T>>
     where
         I: IntoIterator + Send + 'static,
@@ -519,6 +525,7 @@ impl Group {
         // As with the spawns of a plain thread, which are not all on one hub either.
         let spread = crate::Hub::current().is_none().then(crate::Hub::count);
         let mut number = 0;
+        let site = Location::caller();
         let spawn = move |item| {
             let f = Arc::clone(&f);
             let mut builder = Builder::new();
@@ -527,7 +534,11 @@ impl Group {
                 number += 1;
             }
             match group.roster.place(None) {
-                Some(place) => fill(place, builder, move || f(item)).map_err(refused),
+                Some(place) => {
+                    let note = |task: &Arc<Task>| place.occupy(task);
+                    let spawned = builder.spawn_noted(move || f(item), site, note);
+                    spawned.map_err(refused)
+                }
                 None => Err(JoinError::Unwinding),
             }
         };
@@ -563,12 +574,13 @@ impl<T> Begun<T> {
     }
 }
 
+#[track_caller]
 fn fill<F, T>(place: Place, builder: Builder, f: F) -> Result<Greenlet<T>, SpawnError>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    builder.spawn_noted(f, |task| place.occupy(task))
+    builder.spawn_noted(f, Location::caller(), |task| place.occupy(task))
 }
 
 #[track_caller]

@@ -99,6 +99,7 @@ where
     H: Handle<Error: Send> + Send + 'static,
 {
     /// Starts to call `begin` with each item, until it fails.
+    #[track_caller]
     pub(crate) fn new<I, B>(mut begin: B, items: I, maxsize: usize, ordered: bool) -> Feed<H>
     where
         I: IntoIterator + Send + 'static,

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenwood_runtime::{
-    Builder, Event, Greenlet, Group, Hub, JoinError, Pool, PoolError, PoolFull, getcurrent, sleep,
-    spawn, with_timeout,
+    Builder, Event, Greenlet, Group, Hub, JoinError, Pool, PoolError, PoolFull, getcurrent,
+    run_in_greenlet, sleep, spawn, with_timeout,
 };
 
 use crate::support::{EVERYWHERE, OnDrop, any_hub, count, deadline, eventually, spawn_on, waiting};
@@ -580,4 +580,46 @@ fn debug_texts_say_who_waits() {
     let event = Event::new();
     assert_eq!(waiting(&event), 0);
     assert!(format!("{:?}", Group::new()).starts_with("Group"));
+}
+
+#[test]
+fn members_know_where_they_were_spawned() {
+    let _deadline = deadline();
+    let here = || getcurrent().map(|it| (it.spawning_site().file(), it.spawning_site().line()));
+    let group = Group::new();
+    let short = Duration::ZERO;
+    let (sites, line) = (
+        [
+            group.spawn(here).join().unwrap(),
+            group.spawn_nowait(here).unwrap().join().unwrap(),
+            group.spawn_timeout(short, here).unwrap().join().unwrap(),
+            group
+                .spawn_with(Builder::new(), here)
+                .unwrap()
+                .join()
+                .unwrap(),
+            group.apply(here).unwrap(),
+            group.apply_async(here).join().unwrap(),
+            group.map(move |()| here(), [()]).unwrap()[0],
+            group
+                .imap(move |()| here(), [()], 0)
+                .next()
+                .unwrap()
+                .unwrap(),
+            group
+                .imap_unordered(move |()| here(), [()], 0)
+                .next()
+                .unwrap()
+                .unwrap(),
+            run_in_greenlet(here).unwrap(),
+        ],
+        line!(),
+    );
+    for (i, site) in sites.into_iter().enumerate() {
+        let (file, at) = site.expect("in a greenlet");
+        assert!(
+            file.ends_with("pool.rs") && (line - 24..line).contains(&at),
+            "{i}: {file}:{at}"
+        );
+    }
 }
