@@ -6,7 +6,7 @@ use std::fmt;
 use std::num::NonZero;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::error::JoinError;
 use crate::greenlet::{Ident, Links};
@@ -80,7 +80,8 @@ enum End {
     Watcher(Watcher),
     /// Told before a keeper is.
     Early(Watcher),
-    Keeper(Arc<dyn Keeper>),
+    /// Weak, as the keeper has the greenlet: one that is never started would keep both.
+    Keeper(Weak<dyn Keeper>),
 }
 
 /// One who keeps track of greenlets, as a group does. Called on the hub of the greenlet, between
@@ -101,7 +102,7 @@ impl End {
         match self {
             End::Waiter(waiter) => waiter.is_waiting(),
             End::Watcher(watcher) | End::Early(watcher) => watcher.is_wanted(),
-            End::Keeper(_) => true,
+            End::Keeper(keeper) => keeper.strong_count() > 0,
         }
     }
 }
@@ -339,15 +340,18 @@ impl Task {
         } else {
             self.tell_of_end(rare);
         }
-        for keeper in keepers {
-            keeper.left(self.id);
+        for (keeper, left) in keepers {
+            if left {
+                keeper.left(self.id);
+            }
         }
         !has_links
     }
 
-    /// Tells those of `ends` who are told before the end, and takes them out. Returns the keepers to
-    /// be told after it.
-    fn leave(&self, ends: &mut Vec<End>) -> Vec<Arc<dyn Keeper>> {
+    /// Tells those of `ends` who are told before the end, and takes them out. Returns the keepers,
+    /// and whether they are to be told after it. (Of those who are not, this may be the last handle,
+    /// to be dropped without the lock.)
+    fn leave(&self, ends: &mut Vec<End>) -> Vec<(Arc<dyn Keeper>, bool)> {
         for end in &*ends {
             if let End::Early(watcher) = end {
                 watcher.tell();
@@ -357,8 +361,9 @@ impl Task {
         ends.retain(|end| match end {
             End::Early(_) => false,
             End::Keeper(keeper) => {
-                if keeper.leaves(self.id) {
-                    keepers.push(Arc::clone(keeper));
+                if let Some(keeper) = keeper.upgrade() {
+                    let left = keeper.leaves(self.id);
+                    keepers.push((keeper, left));
                 }
                 false
             }
@@ -388,7 +393,9 @@ impl Task {
                 End::Watcher(watcher) | End::Early(watcher) => watcher.tell(),
                 // It came when the others had been told.
                 End::Keeper(keeper) => {
-                    if keeper.leaves(self.id) {
+                    if let Some(keeper) = keeper.upgrade()
+                        && keeper.leaves(self.id)
+                    {
                         keeper.left(self.id);
                     }
                 }
@@ -413,19 +420,23 @@ impl Task {
     }
 
     /// Has `keeper` told of the end; false when that is past.
-    pub(crate) fn keep(&self, keeper: Arc<dyn Keeper>) -> bool {
+    pub(crate) fn keep(&self, keeper: Weak<dyn Keeper>) -> bool {
         self.at_end(End::Keeper(keeper))
     }
 
     /// Tells those who keep track of it what it has come to.
     #[cold]
     pub(crate) fn tell_keepers_of(&self, error: &JoinError) {
-        if let Some(rare) = &*lock(&self.rare) {
-            for end in &rare.ends {
-                if let End::Keeper(keeper) = end {
-                    keeper.failed(self.id, error);
-                }
-            }
+        let keeper = |end: &End| match end {
+            End::Keeper(keeper) => keeper.upgrade(),
+            _ => None,
+        };
+        let keepers: Vec<_> = match &*lock(&self.rare) {
+            Some(rare) => rare.ends.iter().filter_map(keeper).collect(),
+            None => return,
+        };
+        for keeper in keepers {
+            keeper.failed(self.id, error);
         }
     }
 
@@ -433,7 +444,7 @@ impl Task {
     pub(crate) fn forget(&self, keeper: &dyn Keeper) {
         if let Some(rare) = &mut *lock(&self.rare) {
             rare.ends.retain(|end| match end {
-                End::Keeper(other) => !std::ptr::addr_eq(Arc::as_ptr(other), keeper),
+                End::Keeper(other) => !std::ptr::addr_eq(other.as_ptr(), keeper),
                 _ => true,
             });
         }

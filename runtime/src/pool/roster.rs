@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::error::JoinError;
 use crate::places::{self, HasPlaces, Places};
@@ -10,7 +10,7 @@ use crate::switch;
 use crate::task::{Keeper, Task, lock};
 use crate::waiter::{Stop, WaitList, Waiter};
 
-/// What the handles of a group share. Its members hold it too, until they end.
+/// What the handles of a group share. It has its members, and they have a way to it.
 pub(super) struct Roster {
     state: Mutex<State>,
 }
@@ -111,7 +111,7 @@ impl Roster {
         if before.is_some() {
             // Somebody else was quicker.
             self.give_back();
-        } else if !task.keep(Arc::clone(self) as Arc<dyn Keeper>) && self.leaves(task.id()) {
+        } else if !task.keep(Arc::downgrade(self) as Weak<dyn Keeper>) && self.leaves(task.id()) {
             self.left(task.id());
         }
     }

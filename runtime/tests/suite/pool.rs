@@ -574,6 +574,26 @@ fn the_pool_outlives_its_handles() {
 }
 
 #[test]
+fn a_member_that_is_never_started_is_dropped_with_its_handle_and_its_group() {
+    let _deadline = deadline();
+    let drops = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&drops);
+    let closure = OnDrop(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let greenlet = Greenlet::new(move || drop(closure));
+    let (group, other) = (Group::new(), Pool::new(1));
+    group.add(&greenlet).unwrap();
+    other.add(&greenlet).unwrap();
+    drop(greenlet);
+    assert_eq!((group.len(), other.len()), (1, 1));
+    drop(other);
+    assert_eq!(drops.load(Ordering::SeqCst), 0);
+    drop(group);
+    assert_eq!(drops.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn debug_texts_say_who_waits() {
     let pool = Pool::new(1);
     assert_eq!(count(&pool, "members"), 0);
