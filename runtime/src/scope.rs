@@ -12,6 +12,8 @@ use crate::switch;
 use crate::sys::home::NO_HUB;
 use crate::sys::scope::{Scope, with_scope};
 use crate::task::Task;
+use crate::waitable::sealed::Sealed;
+use crate::waitable::{Waitable, Watcher};
 
 /// Calls `f` with a [`Scope`], in which greenlets can be spawned that borrow what the caller owns;
 /// returns when all of them have ended. The counterpart of [`std::thread::scope`]; gevent needs
@@ -222,6 +224,19 @@ impl<T> ScopedGreenlet<'_, T> {
     /// Its number, unlike that of any other greenlet of the process.
     pub fn id(&self) -> u64 {
         self.greenlet.id()
+    }
+}
+
+impl<T> Sealed for ScopedGreenlet<'_, T> {}
+
+/// Ready when it has ended.
+impl<T> Waitable for ScopedGreenlet<'_, T> {
+    fn ready(&self) -> bool {
+        Waitable::ready(&self.greenlet)
+    }
+
+    fn watch(&self, watcher: Watcher) -> bool {
+        self.greenlet.watch(watcher)
     }
 }
 

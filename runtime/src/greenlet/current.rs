@@ -6,8 +6,18 @@ use std::sync::Arc;
 use super::handle::kill_task;
 use crate::sys::current;
 use crate::task::Task;
+use crate::waitable::sealed::Sealed;
+use crate::waitable::{Waitable, Watcher};
 
 /// The greenlet that calls, as others see it; none on a plain thread. gevent's `getcurrent`.
+///
+/// ```
+/// use greenwood_runtime::{getcurrent, spawn, wait};
+///
+/// let me = spawn(|| getcurrent().unwrap()).join().unwrap();
+/// assert_eq!(wait(&[&me], None, None), [0]);
+/// assert!(me.ready() && getcurrent().is_none());
+/// ```
 pub fn getcurrent() -> Option<Current> {
     current::get().map(|task| Current { task })
 }
@@ -18,7 +28,9 @@ pub fn current_id() -> Option<u64> {
     current::with(|task| task.map(Task::id))
 }
 
-/// The calling greenlet. From [`getcurrent`].
+/// A greenlet without its result: the calling one, from [`getcurrent`], or a group's member.
+///
+/// It can be handed to others, who kill it, or [`wait`](crate::wait) for its end.
 #[derive(Debug, Clone)]
 pub struct Current {
     task: Arc<Task>,
@@ -72,5 +84,18 @@ impl Current {
     /// Whether it has ended.
     pub fn ready(&self) -> bool {
         self.task.has_ended()
+    }
+}
+
+impl Sealed for Current {}
+
+/// Ready when it has ended and its links have been called.
+impl Waitable for Current {
+    fn ready(&self) -> bool {
+        self.task.is_over()
+    }
+
+    fn watch(&self, watcher: Watcher) -> bool {
+        self.task.watch_end(watcher)
     }
 }

@@ -285,6 +285,13 @@ macro_rules! queue {
             }
         }
 
+        /// Without a bound, as in gevent.
+        impl<T $(: $bound)?> Default for $name<T> {
+            fn default() -> $name<T> {
+                $name::new(0)
+            }
+        }
+
         impl<'a, T $(: $bound)?> IntoIterator for &'a $name<T> {
             type Item = T;
             type IntoIter = QueueIter<'a, T>;

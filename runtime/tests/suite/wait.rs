@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{
-    AsyncResult, CountDownLatch, Event, Greenlet, Hub, Waitable, iwait, joinall, sleep, spawn,
-    spawn_later, wait, with_timeout,
+    AsyncResult, CountDownLatch, Event, Greenlet, Hub, Pool, Queue, Waitable, iwait, joinall,
+    scope, sleep, spawn, spawn_later, wait, with_timeout,
 };
 
 use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on};
@@ -81,6 +81,31 @@ fn kinds_may_be_mixed() {
             drop(ready);
             assert!(objects.iter().all(|object| object.ready()));
             assert_eq!(wait(&objects, None, None), [0, 1, 2, 3]);
+        });
+    }
+}
+
+#[test]
+fn members_and_greenlets_of_a_scope_can_be_waited_for() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let (event, queue) = (Event::new(), Queue::default());
+            let pool = Pool::new(1);
+            pool.spawn(|| sleep(LONG));
+            let member = pool.iter().next().unwrap();
+            scope(|s| {
+                let borrower = s.spawn(|| event.wait());
+                let objects: [&dyn Waitable; 3] = [&borrower, &queue, &member];
+                let mut ready = iwait(&objects, None);
+                event.set();
+                assert_eq!(ready.next(), Some(0));
+                member.kill_nowait();
+                assert_eq!(ready.next(), Some(2));
+                queue.put(1).unwrap();
+                assert_eq!(ready.next(), Some(1));
+            });
+            assert!(member.ready() && pool.is_empty());
         });
     }
 }
