@@ -4,6 +4,7 @@
 //! for it has a registration of its own, so no wait is ever forwarded from one hub to another.
 
 mod address;
+mod any;
 mod connect;
 mod inherited;
 mod listener;
@@ -20,6 +21,8 @@ mod udp;
 mod unix;
 
 pub use address::ToSocketAddrs;
+pub(crate) use any::unix_name;
+pub use any::{Address, StreamListener};
 pub use connect::create_connection;
 pub use inherited::{Inherited, listen_fds};
 pub use listener::{ListenOptions, TcpListener};

@@ -5,21 +5,24 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use super::TcpStream;
 #[cfg(feature = "tls")]
 use super::TlsStream;
+use super::{TcpStream, UnixStream};
 #[cfg(feature = "tls")]
 use crate::sys::fd;
 
 /// A connection of whichever kind a server has accepted, with the calls that they share. A clone is
 /// a second handle to the same connection, and costs no descriptor.
 ///
-/// Each call does what the kind's own of that name does; the differences are told there.
+/// Each call does what the kind's own of that name does; the differences are told there. What only
+/// TCP has, as delays and keep-alive, is nothing to be done with a Unix socket, and no error.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
     /// TLS over TCP.
     #[cfg(feature = "tls")]
     Tls(TlsStream),
@@ -30,19 +33,45 @@ macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {
             Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
             #[cfg(feature = "tls")]
             Stream::Tls($inner) => $call,
         }
     };
 }
 
-impl Stream {
-    /// The TCP connection, also the one below another protocol.
-    pub fn as_tcp(&self) -> &TcpStream {
-        match self {
-            Stream::Tcp(tcp) => tcp,
+/// Calls the method of the same name of the socket, also of the one below TLS.
+macro_rules! socket {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
             #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.tcp(),
+            Stream::Tls(tls) => {
+                let $inner = tls.tcp();
+                $call
+            }
+        }
+    };
+}
+
+impl Stream {
+    /// The TCP connection, also the one below another protocol; none for a Unix socket.
+    pub fn as_tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(tcp) => Some(tcp),
+            Stream::Unix(_) => None,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => Some(tls.tcp()),
+        }
+    }
+
+    /// The connection by a Unix socket, if it is one: its
+    /// [credentials](UnixStream::peer_credentials) say who is at the other end.
+    pub fn as_unix(&self) -> Option<&UnixStream> {
+        match self {
+            Stream::Unix(unix) => Some(unix),
+            _ => None,
         }
     }
 
@@ -51,16 +80,16 @@ impl Stream {
     pub fn as_tls(&self) -> Option<&TlsStream> {
         match self {
             Stream::Tls(tls) => Some(tls),
-            Stream::Tcp(_) => None,
+            _ => None,
         }
     }
 
     /// How many of the bytes that the next write has to begin with are on their way already, though
-    /// they were not reported as written: see [`TlsStream::try_write`]. None with TCP.
+    /// they were not reported as written: see [`TlsStream::try_write`]. None without TLS.
     #[inline]
     pub fn owed(&self) -> usize {
         match self {
-            Stream::Tcp(_) => 0,
+            Stream::Tcp(_) | Stream::Unix(_) => 0,
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.owed(),
         }
@@ -71,16 +100,33 @@ impl Stream {
     pub fn unregistered(self) -> Stream {
         match self {
             Stream::Tcp(tcp) => Stream::Tcp(tcp.unregistered()),
+            Stream::Unix(unix) => Stream::Unix(unix.unregistered()),
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => Stream::Tls(tls),
         }
     }
 
+    /// As [`TcpStream::unregister`].
+    pub fn unregister(&self) {
+        socket!(self, inner => inner.unregister());
+    }
+
+    /// The connection that lies below: itself without TLS.
+    pub(crate) fn into_transport(self) -> Stream {
+        match self {
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => Stream::Tcp(tls.tcp().clone()),
+            plain => plain,
+        }
+    }
+
     /// Whether a read that brings less than there was room for has brought all there is: true for
-    /// TCP. TLS decrypts a few records at a time.
+    /// TCP. TLS decrypts a few records at a time; a Unix socket ends a read where descriptors were
+    /// passed.
     pub fn is_drained_by_short_reads(&self) -> bool {
         match self {
             Stream::Tcp(_) => true,
+            Stream::Unix(_) => false,
             #[cfg(feature = "tls")]
             Stream::Tls(_) => false,
         }
@@ -91,28 +137,37 @@ impl Stream {
     /// the system.
     pub fn is_drained(&self) -> bool {
         match self {
-            Stream::Tcp(_) => true,
+            Stream::Tcp(_) | Stream::Unix(_) => true,
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => !fd::poll(tls.as_fd(), false, Some(Duration::ZERO)).unwrap_or(true),
         }
     }
 
-    /// The peer's address.
+    /// The peer's internet address.
     ///
     /// # Errors
     ///
-    /// As [`TcpStream::peer_addr`].
+    /// As [`TcpStream::peer_addr`]; `Unsupported` for a Unix socket, which has none.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.as_tcp().peer_addr()
+        self.internet()?.peer_addr()
     }
 
-    /// Our own address.
+    /// Our own internet address.
     ///
     /// # Errors
     ///
-    /// As [`TcpStream::local_addr`].
+    /// As [`TcpStream::local_addr`]; `Unsupported` for a Unix socket, which has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.as_tcp().local_addr()
+        self.internet()?.local_addr()
+    }
+
+    fn internet(&self) -> io::Result<&TcpStream> {
+        self.as_tcp().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a Unix socket has no internet address",
+            )
+        })
     }
 
     /// As [`TcpStream::set_nodelay`].
@@ -121,7 +176,10 @@ impl Stream {
     ///
     /// As there.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.as_tcp().set_nodelay(on)
+        match self.as_tcp() {
+            Some(tcp) => tcp.set_nodelay(on),
+            None => Ok(()),
+        }
     }
 
     /// As [`TcpStream::set_keepalive`].
@@ -130,16 +188,25 @@ impl Stream {
     ///
     /// As there.
     pub fn set_keepalive(&self, idle: Option<Duration>) -> io::Result<()> {
-        self.as_tcp().set_keepalive(idle)
+        match self.as_tcp() {
+            Some(tcp) => tcp.set_keepalive(idle),
+            None => Ok(()),
+        }
     }
 
-    /// As [`TcpStream::set_reset_on_close`].
+    /// As [`TcpStream::set_reset_on_close`]. A Unix socket knows no reset, and drops nothing that
+    /// was sent.
     ///
     /// # Errors
     ///
     /// As there.
     pub fn set_reset_on_close(&self, on: bool) -> io::Result<()> {
-        either!(self, inner => inner.set_reset_on_close(on))
+        match self {
+            Stream::Tcp(tcp) => tcp.set_reset_on_close(on),
+            Stream::Unix(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.set_reset_on_close(on),
+        }
     }
 
     /// Ends one or both directions. Greenlets that wait for them are woken.
@@ -157,7 +224,7 @@ impl Stream {
     ///
     /// `InvalidInput` for a time-out of zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.as_tcp().set_read_timeout(timeout)
+        socket!(self, inner => inner.set_read_timeout(timeout))
     }
 
     /// The longest wait of one write; none by default.
@@ -166,17 +233,17 @@ impl Stream {
     ///
     /// `InvalidInput` for a time-out of zero.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.as_tcp().set_write_timeout(timeout)
+        socket!(self, inner => inner.set_write_timeout(timeout))
     }
 
     /// The longest wait of one read.
     pub fn read_timeout(&self) -> Option<Duration> {
-        self.as_tcp().read_timeout()
+        socket!(self, inner => inner.read_timeout())
     }
 
     /// The longest wait of one write.
     pub fn write_timeout(&self) -> Option<Duration> {
-        self.as_tcp().write_timeout()
+        socket!(self, inner => inner.write_timeout())
     }
 
     /// Waits until there is something to read, or the end: then no buffer is needed while one
@@ -269,6 +336,12 @@ impl From<TcpStream> for Stream {
     }
 }
 
+impl From<UnixStream> for Stream {
+    fn from(unix: UnixStream) -> Stream {
+        Stream::Unix(unix)
+    }
+}
+
 #[cfg(feature = "tls")]
 impl From<TlsStream> for Stream {
     fn from(tls: TlsStream) -> Stream {
@@ -318,12 +391,12 @@ impl Write for Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.as_tcp().as_fd()
+        socket!(self, inner => inner.as_fd())
     }
 }
 
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
-        self.as_tcp().as_raw_fd()
+        socket!(self, inner => inner.as_raw_fd())
     }
 }

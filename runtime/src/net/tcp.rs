@@ -69,26 +69,6 @@ impl TcpStream {
         }
     }
 
-    /// The same connection, no longer registered with any hub: for a connection that is going to be
-    /// [parked](super::parking), which would otherwise be told of everything twice. Does nothing
-    /// while there are other handles to it.
-    #[must_use = "the handle is used up"]
-    pub fn unregistered(self) -> TcpStream {
-        match self.inner.try_unwrap() {
-            Ok(inner) => TcpStream {
-                inner: SharedFd::new(inner.with_socket(Socket::transient)),
-            },
-            Err(inner) => TcpStream { inner },
-        }
-    }
-
-    /// Takes the connection out of the hubs' registrations again, if it is one that was
-    /// [`unregistered`](TcpStream::unregistered) and nobody waits for it. The next wait registers
-    /// it.
-    pub fn unregister(&self) {
-        self.inner.socket.unregister();
-    }
-
     /// The peer's address.
     ///
     /// # Errors
@@ -152,7 +132,7 @@ impl TcpStream {
 }
 
 timed_calls!(TcpStream);
-stream_calls!(TcpStream);
+stream_calls!(TcpStream, drained by short reads: true);
 
 /// An address of a socket that is one of TCP or UDP.
 pub(super) fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {

@@ -232,7 +232,7 @@ macro_rules! timed_calls {
 
 /// What every kind of connection with an `inner: SharedFd<Timed>` has.
 macro_rules! stream_calls {
-    ($stream:ident) => {
+    ($stream:ident, drained by short reads: $drained_by_short_reads:literal) => {
         /// Reading and writing what there is.
         impl $stream {
             /// Reads what there is; never waits. 0 is the end.
@@ -241,7 +241,7 @@ macro_rules! stream_calls {
             ///
             /// `WouldBlock` when there is nothing yet; what the system says.
             pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                let asked = buffer.len();
+                let asked = $stream::asked(buffer.len());
                 self.inner
                     .socket
                     .try_read(asked, |fd| fd::receive(fd, buffer))
@@ -256,7 +256,7 @@ macro_rules! stream_calls {
             pub fn try_read_vec(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
                 self.inner
                     .socket
-                    .try_read(max, |fd| fd::receive_into(fd, buffer, max))
+                    .try_read($stream::asked(max), |fd| fd::receive_into(fd, buffer, max))
             }
 
             /// Writes what the system takes; never waits.
@@ -297,6 +297,35 @@ macro_rules! stream_calls {
             /// What the system says.
             pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
                 socket2::SockRef::from(&*self.inner).shutdown(how)
+            }
+
+            /// What [`Socket::try_read`] is to know of a read of so many bytes.
+            #[inline]
+            fn asked(bytes: usize) -> usize {
+                match $drained_by_short_reads {
+                    true => bytes,
+                    false => 0,
+                }
+            }
+
+            /// The same connection, no longer registered with any hub: for a connection that is
+            /// going to be [parked](crate::net::parking), which would otherwise be told of
+            /// everything twice. Does nothing while there are other handles to it.
+            #[must_use = "the handle is used up"]
+            pub fn unregistered(self) -> $stream {
+                match self.inner.try_unwrap() {
+                    Ok(inner) => $stream {
+                        inner: SharedFd::new(inner.with_socket(Socket::transient)),
+                    },
+                    Err(inner) => $stream { inner },
+                }
+            }
+
+            /// Takes the connection out of the hubs' registrations again, if it is one that was
+            /// [`unregistered`](Self::unregistered) and nobody waits for it. The next wait
+            /// registers it.
+            pub fn unregister(&self) {
+                self.inner.socket.unregister();
             }
 
             /// A second handle to the same socket. Costs no descriptor.

@@ -11,9 +11,8 @@ use std::time::Duration;
 use super::Spawn;
 use super::accept::{Gate, Starter, is_fatal};
 use super::base::{Base, OnUnwind};
-use super::listener::unix_name;
 use crate::greenlet::Builder;
-use crate::net::{ToSocketAddrs, UdpSocket, UnixDatagram};
+use crate::net::{ToSocketAddrs, UdpSocket, UnixDatagram, unix_name};
 use crate::task::lock;
 
 /// The most bytes of a datagram, if nothing else is said: gevent's.

@@ -4,13 +4,14 @@ use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net;
 
-use crate::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use crate::net::{
+    Address, Stream, StreamListener, TcpListener, TcpStream, UnixListener, UnixStream, unix_name,
+};
 
-/// On what a [`StreamServer`](crate::StreamServer) listens: a [`TcpListener`] or a [`UnixListener`].
-/// Sealed.
+/// On what a [`StreamServer`](crate::StreamServer) listens: a [`TcpListener`], a [`UnixListener`],
+/// or a [`StreamListener`], which is either. Sealed.
 pub trait Listener: sealed::Listen {
     /// Its connections.
     type Stream: Send + 'static;
@@ -24,26 +25,26 @@ pub(super) mod sealed {
     /// What the server does with it.
     pub trait Listen: AsRawFd + Send + Sync + Sized + 'static {
         /// Takes a connection if one waits.
-        fn try_accept(&self) -> io::Result<(OwnedFd, Address<Self>)>
+        fn try_accept(&self) -> io::Result<(OwnedFd, AddressOf<Self>)>
         where
             Self: Listener;
         /// Waits until one can be taken.
         fn wait(&self) -> io::Result<()>;
         fn set_backlog(&self, backlog: i32) -> io::Result<()>;
-        fn address(&self) -> io::Result<Address<Self>>
+        fn address(&self) -> io::Result<AddressOf<Self>>
         where
             Self: Listener;
         /// The address in logs.
-        fn name(address: &Address<Self>) -> String
+        fn name(address: &AddressOf<Self>) -> String
         where
             Self: Listener;
-        /// A connection on a descriptor that is non-blocking.
-        fn stream(fd: OwnedFd) -> <Self as Listener>::Stream
+        /// A connection of this listener, on a descriptor that is non-blocking.
+        fn stream(&self, fd: OwnedFd) -> <Self as Listener>::Stream
         where
             Self: Listener;
     }
 
-    pub(super) type Address<L> = <L as Listener>::Address;
+    pub(super) type AddressOf<L> = <L as Listener>::Address;
 }
 
 impl Listener for TcpListener {
@@ -72,7 +73,7 @@ impl sealed::Listen for TcpListener {
         address.to_string()
     }
 
-    fn stream(fd: OwnedFd) -> TcpStream {
+    fn stream(&self, fd: OwnedFd) -> TcpStream {
         TcpStream::from_nonblocking(fd)
     }
 }
@@ -103,18 +104,56 @@ impl sealed::Listen for UnixListener {
         unix_name(address)
     }
 
-    fn stream(fd: OwnedFd) -> UnixStream {
+    fn stream(&self, fd: OwnedFd) -> UnixStream {
         UnixStream::from_nonblocking(fd)
     }
 }
 
-/// A Unix address as `ss` and netstat show it: `unix:` and the path, or `@` and the abstract name.
-pub(super) fn unix_name(address: &net::SocketAddr) -> String {
-    if let Some(path) = address.as_pathname() {
-        return format!("unix:{}", path.display());
+impl Listener for StreamListener {
+    type Stream = Stream;
+    type Address = Address;
+}
+
+impl sealed::Listen for StreamListener {
+    fn try_accept(&self) -> io::Result<(OwnedFd, Address)> {
+        Ok(match self {
+            StreamListener::Tcp(listener) => {
+                let (fd, peer) = listener.try_accept()?;
+                (fd, peer.into())
+            }
+            StreamListener::Unix(listener) => {
+                let (fd, peer) = listener.try_accept()?;
+                (fd, peer.into())
+            }
+        })
     }
-    match address.as_abstract_name() {
-        Some(name) => format!("unix:@{}", String::from_utf8_lossy(name)),
-        None => "unix:".to_owned(),
+
+    fn wait(&self) -> io::Result<()> {
+        match self {
+            StreamListener::Tcp(listener) => listener.wait(),
+            StreamListener::Unix(listener) => listener.wait(),
+        }
+    }
+
+    fn set_backlog(&self, backlog: i32) -> io::Result<()> {
+        match self {
+            StreamListener::Tcp(listener) => listener.set_backlog(backlog),
+            StreamListener::Unix(listener) => listener.set_backlog(backlog),
+        }
+    }
+
+    fn address(&self) -> io::Result<Address> {
+        self.local_addr()
+    }
+
+    fn name(address: &Address) -> String {
+        address.to_string()
+    }
+
+    fn stream(&self, fd: OwnedFd) -> Stream {
+        match self {
+            StreamListener::Tcp(listener) => sealed::Listen::stream(listener, fd).into(),
+            StreamListener::Unix(listener) => sealed::Listen::stream(listener, fd).into(),
+        }
     }
 }

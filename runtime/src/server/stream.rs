@@ -32,7 +32,8 @@ const MAX_ACCEPT: usize = 100;
 ///
 /// It listens by TCP ([`new`](StreamServer::new)), TLS (`with_tls`), a Unix socket
 /// ([`unix`](StreamServer::unix)), or on a listener that was made by the caller or inherited
-/// ([`from_listener`](StreamServer::from_listener)). A clone is a second handle to the same server,
+/// ([`from_listener`](StreamServer::from_listener)), of either kind by a
+/// [`StreamListener`](crate::net::StreamListener). A clone is a second handle to the same server,
 /// to stop it from elsewhere.
 ///
 /// ```no_run
@@ -367,7 +368,7 @@ impl<L: Listener> Acceptor<L> {
     fn serve(&self, fd: OwnedFd, peer: L::Address, slot: Admission) -> Result<(), SpawnError> {
         // The hub to which the descriptor's number belongs: it is waited for without a duplicate.
         let hub = fd.as_raw_fd() as usize % hub::runtime().hubs();
-        let stream = L::stream(fd);
+        let stream = self.listener.stream(fd);
         let inner = Arc::clone(&self.inner);
         let is_raw = self.settings.spawn == Spawn::Raw;
         self.starter.start(Builder::new().hub(hub), move || {

@@ -16,7 +16,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::TcpStream;
+use super::Stream;
 use crate::hub;
 use crate::panics::drop_caught;
 use crate::sys::{coarse_now_ns, current, fd};
@@ -108,7 +108,7 @@ impl Burst {
 pub struct Place {
     lot: &'static Lot,
     key: u64,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 /// Nothing was parked: why, and what is to be served otherwise. From [`Place::park`].
@@ -120,20 +120,17 @@ pub struct Unparked<P> {
 }
 
 impl Place {
-    /// Reserves a place for a connection.
+    /// Reserves a place for a connection, of whichever kind.
     ///
     /// # Errors
     ///
     /// When the hub's epoll set can't be made.
-    pub fn reserve(stream: &TcpStream) -> io::Result<Place> {
+    pub fn reserve<S: Clone + Into<Stream>>(stream: &S) -> io::Result<Place> {
+        let stream = stream.clone().into().into_transport();
         let hubs = hub::try_runtime().map_err(io::Error::other)?.hubs();
         let lot = &lots()[stream.as_raw_fd() as usize % hubs];
         let key = lock(&lot.shared).reserve(lot.hub, hubs)?;
-        Ok(Place {
-            lot,
-            key,
-            stream: stream.clone(),
-        })
+        Ok(Place { lot, key, stream })
     }
 
     /// Parks the connection: from now on `parked` is called on its hub whenever something arrives,
