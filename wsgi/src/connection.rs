@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr},
+    net::Shutdown,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 
 use greenwood_runtime::{
     Seat,
-    net::{Stream, TcpStream},
+    net::{Address, Stream},
 };
 
 #[cfg(feature = "tls")]
@@ -59,7 +59,7 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
 /// Serves a connection to its end.
-pub(crate) fn serve(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr, seat: Seat) {
+pub(crate) fn serve(shared: &Arc<Shared>, stream: Stream, remote: Address, seat: Seat) {
     if let Some(continuation) = serve_http(shared, stream, remote) {
         // Here it takes no memory of its own: the page that the greenlet keeps has room for it.
         let mut continuation = take_out(continuation);
@@ -76,21 +76,18 @@ pub(crate) fn take_out<T>(boxed: Box<T>) -> T {
 /// Serves a connection until it ends or is given away, and then returns who goes on with it.
 // Not inlined: its frame is large, and must be gone by then.
 #[inline(never)]
-fn serve_http(
-    shared: &Arc<Shared>,
-    stream: TcpStream,
-    remote: SocketAddr,
-) -> Option<Box<Continuation>> {
-    let local = match shared.local {
-        Some(local) => local,
-        None => stream.local_addr().ok()?, // Gone already.
+fn serve_http(shared: &Arc<Shared>, stream: Stream, remote: Address) -> Option<Box<Continuation>> {
+    let remote = remote.internet();
+    let local = match (remote, shared.local) {
+        // A Unix socket.
+        (None, _) => None,
+        (Some(_), Some(local)) => Some(local),
+        (Some(_), None) => Some(stream.local_addr().ok()?), // Gone already.
     };
     // No write waits for ever.
     stream.set_write_timeout(Some(shared.write_timeout)).ok()?;
     #[cfg(feature = "tls")]
     let stream = tls::begin(shared.tls.as_ref(), &shared.registry, stream, remote)?;
-    #[cfg(not(feature = "tls"))]
-    let stream = Stream::from(stream);
     let peers = Peers {
         local,
         remote,
@@ -252,7 +249,7 @@ impl Connection {
             .split(|&b| matches!(b, b'\r' | b'\n'))
             .next();
         let line = line.unwrap_or_default();
-        let (peer, error) = (self.peers.remote.ip(), Error::Http(error));
+        let (peer, error) = (self.peers.logged(), Error::Http(error));
         log::failure(&error, false, line, peer);
         self.unread = true;
         let to_head = line.starts_with(b"HEAD ");

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     borrow::Cow,
     fmt,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -14,6 +14,7 @@ use greenwood_runtime::net::TlsInfo;
 use crate::{
     Input,
     extensions::Extensions,
+    log::Peer,
     proto::{HeadParser, Headers, HttpError, Limits, PeerFault, RequestHead, Version},
     received::Received,
 };
@@ -25,6 +26,9 @@ use crate::{
 /// (empty), `PATH_INFO`, `QUERY_STRING`, `CONTENT_TYPE` and `CONTENT_LENGTH` (if sent),
 /// `SERVER_NAME`, `SERVER_PORT`, `SERVER_PROTOCOL`, `SERVER_SOFTWARE`, `REMOTE_ADDR`,
 /// `REMOTE_PORT`, `GATEWAY_INTERFACE`, `wsgi.url_scheme`, and `HTTP_*` for the other headers.
+/// A request that has come by a Unix socket has no `REMOTE_ADDR` and `REMOTE_PORT`, and an empty
+/// `SERVER_NAME` and `SERVER_PORT`, as with pywsgi; a proxy in front tells who has asked by headers
+/// of its own.
 /// Repeated headers are joined with `,` (`Cookie` with `; `). Headers with `_` in their name are
 /// left out, since they could pass for those with `-`; [`headers`](Self::headers) has them.
 ///
@@ -58,8 +62,9 @@ pub struct Environ {
 /// What is the same for all requests of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {
-    pub(crate) local: SocketAddr,
-    pub(crate) remote: SocketAddr,
+    /// None for a Unix socket, as the next.
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) remote: Option<SocketAddr>,
     /// `SERVER_NAME`, if it is not to be the local address.
     pub(crate) server_name: Option<Arc<str>>,
     /// What was agreed on, if TLS is spoken.
@@ -68,6 +73,11 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// The peer, in a log.
+    pub(crate) fn logged(&self) -> Peer {
+        Peer(self.remote.map(|address| address.ip()))
+    }
+
     fn scheme(&self) -> &'static str {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
@@ -76,6 +86,9 @@ impl Peers {
         "http"
     }
 }
+
+/// The address of a Unix socket's end, where one has to be told.
+const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// `SERVER_SOFTWARE`, and the default of the `Server` header.
 pub(crate) const SOFTWARE: &str = concat!("greenwood/", env!("CARGO_PKG_VERSION"));
@@ -122,8 +135,8 @@ impl Environ {
             .ok_or(PeerFault::HeadTruncated)?;
         let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let peers = Peers {
-            local: nobody,
-            remote: nobody,
+            local: Some(nobody),
+            remote: Some(nobody),
             server_name: None,
             #[cfg(feature = "tls")]
             tls: None,
@@ -154,12 +167,18 @@ impl Environ {
             },
             "SERVER_NAME" => match &self.peers.server_name {
                 Some(name) => (&**name).into(),
-                None => self.peers.local.ip().to_string().into(),
+                None => match self.peers.local {
+                    Some(address) => address.ip().to_string().into(),
+                    None => "".into(),
+                },
             },
-            "SERVER_PORT" => self.peers.local.port().to_string().into(),
+            "SERVER_PORT" => match self.peers.local {
+                Some(address) => address.port().to_string().into(),
+                None => "".into(),
+            },
             "SERVER_SOFTWARE" => SOFTWARE.into(),
-            "REMOTE_ADDR" => self.peers.remote.ip().to_string().into(),
-            "REMOTE_PORT" => self.peers.remote.port().to_string().into(),
+            "REMOTE_ADDR" => self.peers.remote?.ip().to_string().into(),
+            "REMOTE_PORT" => self.peers.remote?.port().to_string().into(),
             "GATEWAY_INTERFACE" => "CGI/1.1".into(),
             "wsgi.url_scheme" => self.peers.scheme().into(),
             "CONTENT_TYPE" => return self.joined(|name| name.eq_ignore_ascii_case("content-type")),
@@ -279,15 +298,21 @@ impl Environ {
         }
     }
 
-    /// The peer's address: `REMOTE_ADDR` and `REMOTE_PORT`.
+    /// The peer's address: `REMOTE_ADDR` and `REMOTE_PORT`. 0.0.0.0:0, which nobody has, for one
+    /// that has come by a Unix socket.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.peers.remote
+        self.peers.remote.unwrap_or(NOBODY)
     }
 
     /// The address that the peer connected to: `SERVER_PORT`, and `SERVER_NAME` unless the server
-    /// has been given a name.
+    /// has been given a name. 0.0.0.0:0 for a Unix socket.
     pub fn local_addr(&self) -> SocketAddr {
-        self.peers.local
+        self.peers.local.unwrap_or(NOBODY)
+    }
+
+    /// The peer, in a log.
+    pub(crate) fn logged_peer(&self) -> Peer {
+        self.peers.logged()
     }
 
     /// What was agreed on by TLS, the client's certificate among it; none for plain HTTP, also

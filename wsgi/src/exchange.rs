@@ -4,7 +4,6 @@ use std::{
     any::Any,
     fmt,
     mem::ManuallyDrop,
-    net::IpAddr,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
 };
@@ -14,7 +13,7 @@ use greenwood_runtime::{Detached, Seat, net::Stream};
 use crate::{
     Application, Body, Environ, Error, OnStop, Result,
     connection::{Connection, take_out},
-    log::{self, Access},
+    log::{self, Access, Peer},
     options::Shared,
     pace::Pace,
     proto::{ApplicationFault, reason_phrase},
@@ -61,7 +60,7 @@ type Leaving = dyn FnOnce(&mut Environ, &dyn Application, Tenure) -> Result<()>;
 pub struct Tenure {
     seat: Seat,
     registry: Arc<Registry>,
-    peer: IpAddr,
+    peer: Peer,
     line: Box<[u8]>,
 }
 
@@ -331,8 +330,8 @@ impl<'s> Exchange<'s> {
         }
     }
 
-    fn peer(&self) -> IpAddr {
-        self.environ.remote_addr().ip()
+    fn peer(&self) -> Peer {
+        self.environ.logged_peer()
     }
 
     fn line(&self) -> &[u8] {
@@ -387,7 +386,7 @@ impl Continuation {
         let tenure = Tenure {
             seat,
             registry: Arc::clone(&self.registry),
-            peer: environ.remote_addr().ip(),
+            peer: environ.logged_peer(),
             line: environ.head().request_line().as_bytes().into(),
         };
         let call = || successor(environ, app, tenure);
@@ -398,7 +397,7 @@ impl Continuation {
     #[inline(never)]
     fn conclude(&self, called: std::thread::Result<Result<()>>) {
         let line = self.environ.head().request_line().as_bytes();
-        let peer = self.environ.remote_addr().ip();
+        let peer = self.environ.logged_peer();
         match called {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::failure(&error, false, line, peer),

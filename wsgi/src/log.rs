@@ -4,6 +4,19 @@ use std::{fmt, net::IpAddr, time::Instant};
 
 use crate::{Error, clock};
 
+/// Who has asked: the address, or `-` for a Unix socket, as pywsgi has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) Option<IpAddr>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
 /// Target of the access log's lines.
 const ACCESS: &str = "greenwood::access";
 
@@ -31,7 +44,7 @@ impl Access {
     }
 
     /// Writes the line. `bytes` counts head and body of the response.
-    pub(crate) fn finish(self, peer: IpAddr, line: &[u8], status: u16, bytes: u64) {
+    pub(crate) fn finish(self, peer: Peer, line: &[u8], status: u16, bytes: u64) {
         let seconds = self.began.elapsed().as_secs_f64();
         let length = if bytes == 0 {
             "-".to_owned()
@@ -49,7 +62,7 @@ impl Access {
 
 /// Notes why a request was not answered as the application meant it. `broken`: because the
 /// connection failed, as it does whenever somebody closes a browser's window.
-pub(crate) fn failure(error: &Error, broken: bool, line: &[u8], peer: IpAddr) {
+pub(crate) fn failure(error: &Error, broken: bool, line: &[u8], peer: Peer) {
     let line = Escaped(line);
     if broken || error.is_peer_fault() {
         tracing::debug!(target: "greenwood::wsgi", %peer, "\"{line}\" broken off: {error}");
@@ -59,7 +72,7 @@ pub(crate) fn failure(error: &Error, broken: bool, line: &[u8], peer: IpAddr) {
 }
 
 /// Notes how the application unwound. A kill is no failure, and the stop's own affair.
-pub(crate) fn unwound(payload: &(dyn std::any::Any + Send), line: &[u8], peer: IpAddr) {
+pub(crate) fn unwound(payload: &(dyn std::any::Any + Send), line: &[u8], peer: Peer) {
     let line = Escaped(line);
     if greenwood_runtime::is_kill(payload) {
         tracing::debug!(target: "greenwood::wsgi", %peer, "\"{line}\" killed");

@@ -17,7 +17,7 @@ pub(crate) struct Shared {
     pub(crate) keep_alive_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) min_data_rate: u32,
-    /// Where all connections come in, if that is one address.
+    /// Where all connections come in, if that is one internet address.
     pub(crate) local: Option<SocketAddr>,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) server_header: Arc<str>,

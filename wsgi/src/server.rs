@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use greenwood_runtime::net::ServerTls;
 use greenwood_runtime::{
     Event, StreamServer,
-    net::{TcpListener, TcpStream, ToSocketAddrs},
+    net::{Address, Stream, StreamListener, TcpListener, ToSocketAddrs, UnixListener},
 };
 
 #[cfg(feature = "tls")]
@@ -37,7 +38,8 @@ use crate::{Application, Handler, connection, options::Shared, proto::Limits, re
 ///
 /// The access log goes to [`tracing`] with the target `greenwood::access` at level `INFO`, a line
 /// per request, with the time in UTC:
-/// `127.0.0.1 - - [2026-11-22 14:35:38] "GET /x HTTP/1.1" 200 701 0.000411`. Failures of the
+/// `127.0.0.1 - - [2026-11-22 14:35:38] "GET /x HTTP/1.1" 200 701 0.000411`, with `-` for the
+/// address of a peer that has come by a Unix socket. Failures of the
 /// application go to the target `greenwood::wsgi` at `ERROR`, refused requests and broken
 /// connections at `DEBUG`.
 pub struct WsgiServer {
@@ -59,7 +61,7 @@ pub struct ServerHandle {
 struct Control {
     registry: Arc<Registry>,
     /// Where the server listens, or why it does not.
-    address: Result<SocketAddr, (io::ErrorKind, String)>,
+    address: Result<Address, (io::ErrorKind, String)>,
     state: Mutex<State>,
     /// Set by the start.
     #[cfg(feature = "tls")]
@@ -71,10 +73,10 @@ struct Control {
 
 enum State {
     /// Not started; there is no listener if it could not be had.
-    New(Option<TcpListener>),
-    Running(StreamServer),
+    New(Option<StreamListener>),
+    Running(StreamServer<StreamListener>),
     /// Or being stopped.
-    Stopped(Option<StreamServer>),
+    Stopped(Option<StreamServer<StreamListener>>),
 }
 
 /// After how long a silence the system asks a peer whether it is there. It is given up within twice
@@ -86,7 +88,48 @@ impl WsgiServer {
     /// at [`start`](Self::start), [`serve_forever`](Self::serve_forever) or
     /// [`local_addr`](Self::local_addr). Connections are accepted once it has started.
     pub fn new(address: impl ToSocketAddrs, app: impl Application) -> Self {
-        let listening = TcpListener::bind(address).and_then(|listener| {
+        Self::listening(TcpListener::bind(address).map(StreamListener::from), app)
+    }
+
+    /// As [`new`](Self::new), on a Unix socket at `path`. A socket that was left behind there is
+    /// replaced, one that somebody listens on is not ([`UnixListener::replace`]); the file goes with
+    /// the server. Who may write to it may connect: it is made with the process's umask, and its
+    /// mode can be changed from here on.
+    ///
+    /// There is no TLS on it. Behind nginx: `proxy_pass http://unix:/run/service/socket;`.
+    ///
+    /// ```no_run
+    /// # use greenwood_wsgi::{Body, Environ, Result, StartResponse, WsgiServer};
+    /// # fn app(_: &mut Environ, _: StartResponse<'_>) -> Result<Body> { Ok(Body::empty()) }
+    /// WsgiServer::unix("/run/service/socket", app).serve_forever()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn unix(path: impl AsRef<Path>, app: impl Application) -> Self {
+        Self::listening(UnixListener::replace(path).map(StreamListener::from), app)
+    }
+
+    /// As [`new`](Self::new), on a listener of one's own: with other
+    /// [options](greenwood_runtime::net::ListenOptions), or inherited.
+    ///
+    /// ```no_run
+    /// # use greenwood_wsgi::{Body, Environ, Result, StartResponse, WsgiServer};
+    /// # fn app(_: &mut Environ, _: StartResponse<'_>) -> Result<Body> { Ok(Body::empty()) }
+    /// use greenwood_runtime::net::{StreamListener, listen_fds};
+    ///
+    /// // By systemd's socket activation, whether it is a port or a path.
+    /// let server = match listen_fds().into_iter().next() {
+    ///     Some(inherited) => WsgiServer::from_listener(StreamListener::from_fd(inherited)?, app),
+    ///     None => WsgiServer::new("127.0.0.1:8000", app),
+    /// };
+    /// server.serve_forever()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn from_listener(listener: impl Into<StreamListener>, app: impl Application) -> Self {
+        Self::listening(Ok(listener.into()), app)
+    }
+
+    fn listening(listener: io::Result<StreamListener>, app: impl Application) -> Self {
+        let listening = listener.and_then(|listener| {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
@@ -279,13 +322,24 @@ impl WsgiServer {
         self
     }
 
-    /// The address that the server listens on: with its real port, if it was asked for port 0.
+    /// The internet address that the server listens on: with its real port, if it was asked for
+    /// port 0.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not listen; `Unsupported` if it listens on a Unix socket, see
+    /// [`address`](Self::address).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.handle.local_addr()
+    }
+
+    /// Where the server listens, of whichever kind that is: gevent's `address`.
     ///
     /// # Errors
     ///
     /// Why it could not listen.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.handle.local_addr()
+    pub fn address(&self) -> io::Result<Address> {
+        self.handle.address()
     }
 
     /// A handle to stop the server from elsewhere. It may be taken before the start.
@@ -300,9 +354,16 @@ impl WsgiServer {
     /// If the address could not be listened on, if the server has been stopped, if no greenlet can
     /// be started, or if the files with the certificate and its key can't be used.
     pub fn start(&self) -> io::Result<()> {
-        self.local_addr()?;
+        let local = self.address()?.internet();
         #[cfg(feature = "tls")]
         let tls = self.tls.resolve()?;
+        #[cfg(feature = "tls")]
+        if tls.is_some() && local.is_none() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "TLS is spoken by TCP only: leave it to the proxy in front of a Unix socket",
+            ));
+        }
         let mut state = self.handle.control.lock();
         let listener = match &mut *state {
             State::New(listener) => listener.take(),
@@ -327,12 +388,13 @@ impl WsgiServer {
         }
         // Inherited by the connections. Small responses leave at once, and a peer that has vanished
         // without a word is found out, which costs the process nothing.
-        listener.set_nodelay(true)?;
-        listener.set_keepalive(Some(TCP_KEEPALIVE))?;
-        let local = self.local_addr()?;
-        shared.local = (!local.ip().is_unspecified()).then_some(local);
+        if let StreamListener::Tcp(listener) = &listener {
+            listener.set_nodelay(true)?;
+            listener.set_keepalive(Some(TCP_KEEPALIVE))?;
+        }
+        shared.local = local.filter(|local| !local.ip().is_unspecified());
         let shared = Arc::new(shared);
-        let serve = move |stream: TcpStream, peer, seat| {
+        let serve = move |stream: Stream, peer, seat| {
             connection::serve(&shared, stream, peer, seat);
         };
         let mut server = StreamServer::with_seats(listener, serve)?;
@@ -372,8 +434,23 @@ impl ServerHandle {
     ///
     /// # Errors
     ///
-    /// Why the server could not listen.
+    /// As there.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address = self.address()?;
+        address.internet().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("the server listens on {address}, which is no internet address"),
+            )
+        })
+    }
+
+    /// As [`WsgiServer::address`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn address(&self) -> io::Result<Address> {
         self.control
             .address
             .clone()

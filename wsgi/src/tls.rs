@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use greenwood_runtime::net::{Identity, ServerTls, Stream, TcpStream, TlsStream};
+use greenwood_runtime::net::{Identity, ServerTls, Stream, TlsStream};
 
 use crate::registry::Registry;
 
@@ -50,21 +50,22 @@ impl Settings {
 pub(crate) fn begin(
     tls: Option<&ServerTls>,
     registry: &Arc<Registry>,
-    tcp: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Option<SocketAddr>,
 ) -> Option<Stream> {
-    let Some(tls) = tls else {
-        return Some(tcp.into());
+    let (Some(tls), Stream::Tcp(tcp)) = (tls, &stream) else {
+        return Some(stream);
     };
     // Nothing was asked for yet: a stop does not wait for it.
-    let entry = registry.enter(tcp.clone().into());
+    let entry = registry.enter(stream.clone());
     if entry.wait() {
         return None;
     }
-    match TlsStream::accept(tcp, tls) {
+    match TlsStream::accept(tcp.clone(), tls) {
         Ok(stream) => Some(stream.into()),
         Err(error) => {
-            tracing::debug!(target: "greenwood::wsgi", %peer, "no TLS connection: {error}");
+            let peer = peer.map(tracing::field::display);
+            tracing::debug!(target: "greenwood::wsgi", peer, "no TLS connection: {error}");
             None
         }
     }

@@ -4,17 +4,17 @@
 mod client;
 
 use std::{
-    io,
+    io::{self, Read, Write},
     sync::{Arc, Mutex},
 };
 
 use client::{get, hello, serve_handler};
-use greenwood_wsgi::{Application, Exchange, Handler, Result};
+use greenwood_wsgi::{Application, Exchange, Handler, Result, WsgiServer};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Lines {
+impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -64,6 +64,7 @@ fn every_request_is_one_line() {
     }
     // All connections have ended, so all lines are written.
     server.server.stop(client::DEADLINE);
+    ask_by_a_unix_socket();
     let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let access: Vec<_> = lines
         .lines()
@@ -77,6 +78,11 @@ fn every_request_is_one_line() {
         r#""GET /\"\x1b[1m" 400 "#,
         r#""GET /a\"b HTTP/1.1" 200 "#,
     ];
+    let (by_unix, access) = access.split_last().unwrap();
+    assert!(
+        is_line_of("-", by_unix, r#""GET /unix HTTP/1.1" 200 "#),
+        "{by_unix}"
+    );
     assert_eq!(access.len(), expected.len(), "{lines}");
     for (line, request) in access.iter().zip(expected) {
         assert!(
@@ -90,9 +96,26 @@ fn every_request_is_one_line() {
     );
 }
 
+fn ask_by_a_unix_socket() {
+    let name = format!("greenwood-access-log-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let server = WsgiServer::unix(&path, hello);
+    server.start().unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let request = get("/unix", "Connection: close\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    client.read_to_end(&mut Vec::new()).unwrap();
+    server.stop(client::DEADLINE);
+}
+
 /// `127.0.0.1 - - [2026-11-22 14:35:38] "GET /x HTTP/1.1" 200 701 0.000411`
 fn is_access_line(line: &str, request: &str) -> bool {
-    let Some(rest) = line.strip_prefix("127.0.0.1 - - [") else {
+    is_line_of("127.0.0.1", line, request)
+}
+
+fn is_line_of(peer: &str, line: &str, request: &str) -> bool {
+    let rest = line.strip_prefix(peer);
+    let Some(rest) = rest.and_then(|rest| rest.strip_prefix(" - - [")) else {
         return false;
     };
     let (date, rest) = rest.split_once("] ").unwrap();

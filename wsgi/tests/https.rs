@@ -130,6 +130,16 @@ fn who(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body>
 }
 
 #[test]
+fn tls_is_refused_on_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("greenwood-tls-{}", std::process::id()));
+    let (tls, _) = settings();
+    let server = WsgiServer::unix(&path, echo).tls(tls.build().unwrap());
+    let error = server.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("TLS"), "{error}");
+}
+
+#[test]
 fn environ_tells_of_tls() {
     let server = serve(who);
     let mut stream = server.connect();

@@ -155,8 +155,8 @@ impl HttpServiceFactory for Factory {
             fd,
             shared: self.0.clone(),
             peers: Peers {
-                local: address(getsockname(fd)),
-                remote: address(getpeername(fd)),
+                local: Some(address(getsockname(fd))),
+                remote: Some(address(getpeername(fd))),
                 server_name: None,
                 #[cfg(feature = "tls")]
                 tls: None,
@@ -203,7 +203,7 @@ impl HttpService for Service {
             return Ok(());
         }
         let access = Access::begin(true);
-        let peer = self.peers.remote.ip();
+        let peer = self.peers.logged();
         let line = format!(
             "{} {} HTTP/1.{}",
             request.method(),
@@ -268,7 +268,7 @@ impl Service {
         let mut environ = Environ::new(head, self.peers.clone(), input);
         let app = Arc::clone(&self.shared.app);
         let asked = run_in_greenlet(move || call(&*app, &mut environ));
-        let peer = self.peers.remote.ip();
+        let peer = self.peers.logged();
         match asked {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {

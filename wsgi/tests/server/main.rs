@@ -10,4 +10,5 @@ mod persistence;
 mod refusals;
 mod stop;
 mod timeouts;
+mod unix;
 mod upgrade;
