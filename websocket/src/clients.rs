@@ -4,8 +4,9 @@ use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -31,6 +32,10 @@ struct Inner {
 
 impl Client {
     pub(crate) fn new(ws: WebSocket, address: SocketAddr, clients: Clients) -> Client {
+        let address = match address.ip().is_unspecified() {
+            true => numbered(),
+            false => address,
+        };
         Client {
             inner: Arc::new(Inner {
                 ws,
@@ -46,6 +51,9 @@ impl Client {
     }
 
     /// The peer's address. Behind a proxy it is the proxy's.
+    ///
+    /// One that has come by a Unix socket has none: it gets the unspecified address with a number
+    /// of its own as the scope, as `[::%1]:0`, so that it is found in the list.
     pub fn address(&self) -> SocketAddr {
         self.inner.address
     }
@@ -81,6 +89,14 @@ impl Client {
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<(), WebSocketError> {
         self.inner.ws.send(message)
     }
+}
+
+/// What a client without an address has in its place, each another.
+fn numbered() -> SocketAddr {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let (high, low) = ((number >> 32) as u32, number as u32);
+    SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, high, low).into()
 }
 
 /// So that clients can be given to [`broadcast`](crate::broadcast()) as they are.

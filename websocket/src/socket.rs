@@ -238,7 +238,8 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// What the system says, for instance when the peer is gone.
+    /// What the system says, for instance when the peer is gone; `Unsupported` for one that has come
+    /// by a Unix socket, which has none.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.connection.peer_addr()
     }

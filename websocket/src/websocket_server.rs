@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use greenwood_runtime::net::ToSocketAddrs;
+use greenwood_runtime::net::{Address, StreamListener, ToSocketAddrs};
 use greenwood_wsgi::{Application, ServerHandle, WsgiServer};
 
 use crate::clients::Clients;
@@ -36,9 +37,27 @@ impl WebSocketServer {
     /// A server for `app`, mostly a [`Resource`](crate::Resource), at `address`, where it listens
     /// from now on; see [`WsgiServer::new`].
     pub fn new(address: impl ToSocketAddrs, app: impl Application) -> WebSocketServer {
+        WebSocketServer::over(WsgiServer::new(address, app))
+    }
+
+    /// As [`new`](WebSocketServer::new), on a Unix socket at `path`; see [`WsgiServer::unix`].
+    pub fn unix(path: impl AsRef<Path>, app: impl Application) -> WebSocketServer {
+        WebSocketServer::over(WsgiServer::unix(path, app))
+    }
+
+    /// As [`new`](WebSocketServer::new), on a listener of one's own; see
+    /// [`WsgiServer::from_listener`].
+    pub fn from_listener(
+        listener: impl Into<StreamListener>,
+        app: impl Application,
+    ) -> WebSocketServer {
+        WebSocketServer::over(WsgiServer::from_listener(listener, app))
+    }
+
+    fn over(server: WsgiServer) -> WebSocketServer {
         let handler = WebSocketHandler::new();
         WebSocketServer {
-            server: WsgiServer::new(address, app).handler(handler.clone()),
+            server: server.handler(handler.clone()),
             handler,
         }
     }
@@ -126,9 +145,18 @@ impl WebSocketServer {
     ///
     /// # Errors
     ///
-    /// Why it could not listen.
+    /// As there.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.server.local_addr()
+    }
+
+    /// As [`WsgiServer::address`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn address(&self) -> io::Result<Address> {
+        self.server.address()
     }
 
     /// A handle to stop the server from elsewhere; see [`WsgiServer::handle`].

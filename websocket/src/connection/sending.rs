@@ -238,7 +238,7 @@ impl Connection {
             drain.begun = true;
             drain.connection.drain();
             // A parked connection has no use for what the wait has left.
-            drain.connection.stream.as_tcp().unregister();
+            drain.connection.stream.unregister();
         });
         match writer {
             // On the caller's own hub a refusal may come at once.

@@ -145,7 +145,7 @@ impl Connection {
     /// Gives the connection a place among the parked ones, to which it is called also when it is
     /// its turn to receive.
     pub(crate) fn reserve_place(&self) -> io::Result<Arc<Place>> {
-        let place = Arc::new(Place::reserve(self.stream.as_tcp())?);
+        let place = Arc::new(Place::reserve(&self.stream)?);
         lock(&self.output).place = Some(Arc::clone(&place));
         Ok(place)
     }
