@@ -1,10 +1,10 @@
 //! A server behind nginx, which ends TLS: `nginx.conf` beside this file is the other side.
 //!
 //! ```text
-//! cargo run --release --example behind_nginx -- [PORT] [PING_MS]
+//! cargo run --release --example behind_nginx -- [PORT|PATH] [PING_MS]
 //! ```
 //!
-//! PORT is 8000 unless given. Idle WebSockets are pinged every 20 s, a third of nginx's
+//! PORT is 8000 unless given; a PATH, with a slash in it, is that of a Unix socket. Idle WebSockets are pinged every 20 s, a third of nginx's
 //! `proxy_read_timeout`; PING_MS is another interval in milliseconds, 0 for no pings. The WebSocket
 //! at `/ws` echoes, `/whoami` says who asks, and a body posted to `/body` comes back.
 
@@ -13,10 +13,7 @@ use std::{error::Error, io::Read, process::ExitCode, time::Duration};
 use greenwood::{
     Body, CloseCode, Deflate, Environ, Result, StartResponse, WebSocketConfig, WebSocketEnviron,
     WebSocketHandler, WsgiServer,
-};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
+    runtime::signal::{SIGINT, SIGTERM, Signals},
 };
 
 const MAX_MESSAGE: usize = 16 << 20;
@@ -60,7 +57,7 @@ fn app(environ: &mut Environ, start_response: StartResponse<'_>) -> Result<Body>
 }
 
 /// The client as nginx sees it. The peer of the connection is nginx, and nobody else: this server
-/// listens on 127.0.0.1, so the headers can be believed.
+/// listens on 127.0.0.1 or at a path, so the headers can be believed.
 fn whoami(environ: &Environ) -> String {
     let header = |name| environ.header(name).unwrap_or("?");
     format!(
@@ -80,7 +77,7 @@ fn allowed(origin: Option<&str>, environ: &Environ) -> bool {
     }
 }
 
-fn serve(port: u16, ping: Duration) -> std::result::Result<(), Box<dyn Error>> {
+fn serve(place: &str, ping: Duration) -> std::result::Result<(), Box<dyn Error>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let mut config = WebSocketConfig::default()
         .max_message_size(MAX_MESSAGE)
@@ -89,23 +86,27 @@ fn serve(port: u16, ping: Duration) -> std::result::Result<(), Box<dyn Error>> {
         config = config.ping(ping, PONG_TIMEOUT);
     }
     let handler = WebSocketHandler::new().config(config).origin(allowed);
-    let server = WsgiServer::new(("127.0.0.1", port), app).handler(handler);
+    let server = match place.contains('/') {
+        true => WsgiServer::unix(place, app),
+        false => WsgiServer::new(("127.0.0.1", place.parse()?), app),
+    };
+    let server = server.handler(handler);
     server.start()?;
-    eprintln!("listening on {}", server.local_addr()?);
-    signals.forever().next();
+    eprintln!("listening on {}", server.address()?);
+    signals.next();
     server.stop(GRACE);
     Ok(())
 }
 
 fn run() -> std::result::Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (port, ping) = match &arguments[..] {
-        [] => (8000, 20_000),
-        [port] => (port.parse()?, 20_000),
-        [port, ping] => (port.parse()?, ping.parse()?),
-        _ => return Err("usage: behind_nginx [PORT] [PING_MS]".into()),
+    let (place, ping) = match &arguments[..] {
+        [] => ("8000", 20_000),
+        [place] => (&**place, 20_000),
+        [place, ping] => (&**place, ping.parse()?),
+        _ => return Err("usage: behind_nginx [PORT|PATH] [PING_MS]".into()),
     };
-    serve(port, Duration::from_millis(ping))
+    serve(place, Duration::from_millis(ping))
 }
 
 fn main() -> ExitCode {

@@ -13,19 +13,15 @@ use std::{
     error::Error,
     io::{self, Read, Write},
     net::Ipv6Addr,
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    process::{self, ExitCode},
+    thread,
     time::Duration,
 };
 
 use greenwood::{
     Body, CloseCode, Deflate, Environ, Result, StartResponse, WebSocket, WebSocketEnviron,
     WebSocketHandler, WsgiServer,
-};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-    iterator::Signals,
+    runtime::signal::{SIGINT, SIGTERM, Signals},
 };
 
 const PAGE: &str = include_str!("echo.html");
@@ -143,21 +139,22 @@ fn serve(address: &str, port: u16) -> std::result::Result<(), Box<dyn Error>> {
         .map_err(|error| format!("can't write to stdout: {error}"))?;
 
     // The greenlets do the work; this thread has only the signals to wait for.
-    signals.forever().next();
-    exit_on_next_signal()?;
+    signals.next();
+    exit_on_next(signals);
     let open = server.handle().connections();
     eprintln!("stopping; open connections: {open} (Ctrl-C again to exit at once)");
     server.stop(GRACE);
     Ok(())
 }
 
-/// From now on, SIGINT and SIGTERM end the process where it stands.
-fn exit_on_next_signal() -> io::Result<()> {
-    let armed = Arc::new(AtomicBool::new(true));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
-    }
-    Ok(())
+/// From now on, a signal ends the process where it stands: on a thread, so that a hub that is held up
+/// does not hold it up.
+fn exit_on_next(mut signals: Signals) {
+    thread::spawn(move || {
+        if let Some(signal) = signals.next() {
+            process::exit(128 + signal);
+        }
+    });
 }
 
 fn main() -> ExitCode {

@@ -17,20 +17,18 @@ use std::{
     env,
     error::Error,
     io::{self, Read, Write},
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    process::{self, ExitCode},
+    thread,
     time::Duration,
 };
 
 use greenwood::{
     Body, CloseCode, Deflate, Environ, Result, StartResponse, WebSocket, WebSocketEnviron,
     WebSocketHandler, WsgiServer,
-    runtime::net::{Identity, ServerTls},
-};
-use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
-    flag,
-    iterator::Signals,
+    runtime::{
+        net::{Identity, ServerTls},
+        signal::{SIGHUP, SIGINT, SIGTERM, Signals},
+    },
 };
 
 /// It finds out by itself that it came by TLS.
@@ -150,27 +148,28 @@ fn serve(command: &Serve) -> std::result::Result<(), Box<dyn Error>> {
         .map_err(|error| format!("can't write to stdout: {error}"))?;
 
     // The greenlets do the work; this thread has only the signals to wait for.
-    while let Some(SIGHUP) = signals.forever().next() {
+    while let Some(SIGHUP) = signals.next() {
         match tls.reload() {
             Ok(()) => eprintln!("the certificate was read again"),
             // The old one stays in use.
             Err(error) => eprintln!("the certificate was not read again: {error}"),
         }
     }
-    exit_on_next_signal()?;
+    exit_on_next(signals);
     let open = server.handle().connections();
     eprintln!("stopping; open connections: {open} (Ctrl-C again to exit at once)");
     server.stop(GRACE);
     Ok(())
 }
 
-/// From now on, SIGINT and SIGTERM end the process where it stands.
-fn exit_on_next_signal() -> io::Result<()> {
-    let armed = Arc::new(AtomicBool::new(true));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
-    }
-    Ok(())
+/// From now on, a signal ends the process where it stands: on a thread, so that a hub that is held up
+/// does not hold it up.
+fn exit_on_next(mut signals: Signals) {
+    thread::spawn(move || {
+        if let Some(signal) = signals.next() {
+            process::exit(128 + signal);
+        }
+    });
 }
 
 fn main() -> ExitCode {

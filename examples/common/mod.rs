@@ -3,16 +3,14 @@
 use std::{
     env, io,
     io::Write,
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    process::{self, ExitCode},
+    thread,
     time::Duration,
 };
 
-use greenwood::{Application, Body, Environ, Result, StartResponse, WebSocketHandler, WsgiServer};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-    iterator::Signals,
+use greenwood::{
+    Application, Body, Environ, Result, StartResponse, WebSocketHandler, WsgiServer,
+    runtime::signal::{SIGINT, SIGTERM, Signals},
 };
 
 /// How long open connections get to end, once the server has been told to stop.
@@ -57,12 +55,14 @@ fn serve(
     )?;
 
     // The greenlets do the work; this thread has only the signals to wait for.
-    signals.forever().next();
-    // A second signal ends the process where it stands.
-    let armed = Arc::new(AtomicBool::new(true));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&armed))?;
-    }
+    signals.next();
+    // A second signal ends the process where it stands: on a thread, so that a hub that is held up
+    // does not hold it up.
+    thread::spawn(move || {
+        if let Some(signal) = signals.next() {
+            process::exit(128 + signal);
+        }
+    });
     server.stop(GRACE);
     Ok(())
 }
