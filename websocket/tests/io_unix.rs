@@ -69,7 +69,7 @@ fn eventually(what: &str, condition: impl Fn() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < until, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
+        greenwood_runtime::sleep(Duration::from_millis(1));
     }
 }
 
