@@ -42,6 +42,7 @@ mod resolve;
 mod run_info;
 mod scopes;
 mod server;
+mod sharing;
 mod threadpool;
 mod threads;
 mod timeouts;
