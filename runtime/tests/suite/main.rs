@@ -38,6 +38,7 @@ mod pinning;
 mod pool;
 mod pool_maps;
 mod queue;
+mod reentrance;
 mod resolve;
 mod run_info;
 mod scopes;
