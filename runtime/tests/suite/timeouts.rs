@@ -307,14 +307,17 @@ fn limit_can_be_started_again() {
                 assert!(timeout.catch(|| sleep(LONG)).is_err());
                 assert!(begun.elapsed() >= SHORT);
             }
-            // While it is in force, it starts anew.
-            let timeout = Timeout::start_new(Duration::from_millis(40));
-            let begun = Instant::now();
-            while begun.elapsed() < Duration::from_millis(60) {
-                timeout.start();
-                assert!(timeout.pending());
-            }
-            assert_eq!(timeout.catch(|| sleep(Duration::ZERO)), Ok(()));
+            // While it is in force, it starts anew. Not at the first try if others keep the hub.
+            let timeout = Timeout::start_new(Duration::from_millis(20));
+            let ends_later = || {
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(30) {
+                    timeout.start();
+                    assert!(timeout.pending());
+                }
+                timeout.catch(|| sleep(Duration::ZERO)).is_ok()
+            };
+            assert!((0..50).any(|_| ends_later()));
             // And after it was cancelled.
             timeout.cancel();
             timeout.cancel();
