@@ -108,6 +108,11 @@ impl Counters {
         bump(&self.switches);
     }
 
+    /// How many times greenlets have begun or come back.
+    pub(crate) fn switches(&self) -> u64 {
+        self.switches.load(Ordering::Relaxed)
+    }
+
     /// The greenlet that ran is put aside, or ends.
     #[inline]
     pub(crate) fn switched_away(&self) -> Ticks {

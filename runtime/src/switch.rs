@@ -4,16 +4,17 @@
 //! back, that its thread is checked, and that kills and time-outs are noticed. Callers that are no
 //! greenlets (the main thread, any OS thread) wait as threads.
 
+use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::panics::drop_caught;
 use crate::run_info::WaitsFor;
 use crate::sys::{current, home, now_ns};
-use crate::task::{Frame, Sleeper, Task};
+use crate::task::{Frame, Sleeper, Task, lock};
 use crate::thread_parker::ThreadParker;
 use crate::{hub, monitor, stats, timeout};
 
@@ -217,8 +218,44 @@ pub(crate) fn has_hook(task: &Task) -> bool {
 pub(crate) fn run_hook(task: &Task) -> std::thread::Result<()> {
     let hook = task.local().frame.before_switch.take();
     match hook {
-        Some(hook) => catch_unwind(AssertUnwindSafe(|| hook.before_switch())),
+        Some(hook) => call_hook(task, hook),
         None => Ok(()),
+    }
+}
+
+#[inline(never)]
+fn call_hook(task: &Task, hook: Arc<dyn BeforeSwitch>) -> std::thread::Result<()> {
+    let local = task.local();
+    let switches = || stats::of(task.hub()).switches();
+    let (before, io) = (switches(), local.io.take());
+    let called = catch_unwind(AssertUnwindSafe(|| hook.before_switch()));
+    local.io.replace(io);
+    if switches() != before
+        && let Some(parker) = &*local.parker.borrow()
+    {
+        // It has blocked, which it must not: what was to end the wait behind it may have come, and
+        // have been taken for something else.
+        parker.unpark();
+    }
+    called
+}
+
+/// Has the panic of a hook raised at the next switch: what the caller waited for has come at the
+/// same moment.
+#[cold]
+pub(crate) fn raise_hook_later() {
+    struct Again(Mutex<Option<Box<dyn Any + Send>>>);
+    impl BeforeSwitch for Again {
+        fn before_switch(self: Arc<Self>) {
+            let panic = lock(&self.0).take();
+            if let Some(panic) = panic {
+                resume_unwind(panic);
+            }
+        }
+    }
+    let panic = current::get().and_then(|task| task.local().frame.panic.take());
+    if let Some(panic) = panic {
+        before_switch(&Arc::new(Again(Mutex::new(Some(*panic)))));
     }
 }
 
@@ -438,7 +475,7 @@ pub(crate) fn let_others_go_first() {
         }
     };
     if let Parked::Interrupted(Interrupt::Hook) = parked {
-        raise(Interrupt::Hook);
+        raise_hook_later();
     }
 }
 

@@ -113,7 +113,13 @@ impl Waiter {
                 Parked::Expired => Stop::Deadline,
                 Parked::Interrupted(interrupt) => Stop::Interrupt(interrupt),
             };
-            return if self.abandon() { Err(stop) } else { Ok(()) };
+            if self.abandon() {
+                return Err(stop);
+            }
+            if let Stop::Interrupt(switch::Interrupt::Hook) = stop {
+                switch::raise_hook_later();
+            }
+            return Ok(());
         }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenwood_runtime::{
-    BeforeSwitch, Semaphore, before_switch, idle, joinall, sleep, spawn, spawn_local, with_timeout,
+    BeforeSwitch, Event, Semaphore, before_switch, idle, joinall, sleep, spawn, spawn_local,
+    with_timeout,
 };
 
-use crate::support::{deadline, spawn_on};
+use crate::support::{EVERYWHERE, deadline, spawn_on};
 
 #[derive(Default)]
 struct Log(Mutex<Vec<&'static str>>);
@@ -104,6 +105,63 @@ fn hook_that_panics_ends_its_greenlet_only() {
     });
     assert_eq!(greenlet.join().unwrap(), "result");
     assert_eq!(spawn_on(0, || 1).join().unwrap(), 1);
+}
+
+struct SetsAndPanics(Arc<Event>);
+
+impl BeforeSwitch for SetsAndPanics {
+    fn before_switch(self: Arc<Self>) {
+        self.0.set();
+        std::panic::resume_unwind(Box::new("hook"));
+    }
+}
+
+#[test]
+fn panic_of_a_hook_that_ends_the_wait_itself_comes_with_the_next_switch() {
+    let _deadline = deadline();
+    let waited = Arc::new(AtomicUsize::new(0));
+    let theirs = Arc::clone(&waited);
+    let greenlet = spawn_on(0, move || {
+        let event = Arc::new(Event::new());
+        assert!(before_switch(&Arc::new(SetsAndPanics(Arc::clone(&event)))));
+        assert!(event.wait());
+        theirs.fetch_add(1, Ordering::SeqCst);
+        idle();
+    });
+    let error = greenlet.join().unwrap_err();
+    assert!(error.to_string().ends_with("panicked: hook"), "{error}");
+    assert_eq!(waited.load(Ordering::SeqCst), 1);
+}
+
+struct Waits(Arc<Event>, Arc<Event>);
+
+impl BeforeSwitch for Waits {
+    fn before_switch(self: Arc<Self>) {
+        self.0.set();
+        self.1.wait();
+    }
+}
+
+/// A hook must not block; if it does, the wait behind it still ends.
+#[test]
+fn what_comes_while_a_hook_blocks_is_not_missed() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        let [blocks, goes_on, ends] = [(); 3].map(|()| Arc::new(Event::new()));
+        let hook = Arc::new(Waits(Arc::clone(&blocks), Arc::clone(&goes_on)));
+        let theirs = Arc::clone(&ends);
+        let greenlet = spawn_on(0, move || {
+            assert!(before_switch(&hook));
+            theirs.wait()
+        });
+        from.run(move || {
+            blocks.wait();
+            ends.set();
+            sleep(Duration::from_millis(1));
+            goes_on.set();
+        });
+        assert!(greenlet.join().unwrap());
+    }
 }
 
 struct Blocks(Arc<AtomicUsize>);
