@@ -57,6 +57,17 @@ impl Group {
         }
     }
 
+    /// A place for a greenlet that is about to be spawned, waited for without end; none if the caller
+    /// unwinds and would have to wait.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.roster.place(None)
+    }
+
+    /// Whether there can be members at all.
+    pub(crate) fn is_of_some_size(&self) -> bool {
+        self.roster.size() > 0
+    }
+
     pub(super) fn roster(&self) -> &Roster {
         &self.roster
     }

@@ -10,6 +10,7 @@ use std::ops::Deref;
 pub use group::Group;
 pub use imap::Imap;
 pub(crate) use imap::{Feed, Handle};
+pub(crate) use roster::Place;
 
 use crate::error::SpawnError;
 

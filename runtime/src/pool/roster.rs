@@ -40,13 +40,13 @@ impl HasPlaces for State {
 }
 
 /// A place that nobody has yet. Dropped, it goes to the next.
-pub(super) struct Place {
+pub(crate) struct Place {
     roster: Option<Arc<Roster>>,
 }
 
 impl Place {
     /// Makes `task` a member.
-    pub(super) fn occupy(mut self, task: &Arc<Task>) {
+    pub(crate) fn occupy(mut self, task: &Arc<Task>) {
         if let Some(roster) = self.roster.take() {
             roster.enter(task);
         }

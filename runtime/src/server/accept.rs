@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use super::Spawn;
 use super::base::OnDrop;
-use super::seats::{Admission, Slot};
+use super::seats::{Admission, Seat, Seats, Slot};
 use crate::error::SpawnError;
 use crate::greenlet::Builder;
+use crate::pool::{Group, Place};
 use crate::semaphore::Semaphore;
+use crate::sys::current;
 use crate::{limits, sleep};
 
 /// How long accepting pauses when descriptors or memory have run out; doubled up to [`MAX_DELAY`].
@@ -28,43 +30,74 @@ pub(super) struct Gate {
     /// As many as there may be greenlets, if their number is not set: those that go on without one
     /// do not count.
     stacks: Option<Arc<Semaphore>>,
+    /// Of which handlers become members.
+    group: Option<Group>,
+    is_raw: bool,
+}
+
+/// The right to be served, of one who was let in.
+pub(super) struct Ticket {
+    admission: Admission,
+    place: Option<Place>,
+    is_raw: bool,
+}
+
+impl Ticket {
+    /// Seats the calling greenlet, the handler's.
+    pub(super) fn seat(self, seats: &Arc<Seats>) -> Seat {
+        if let (Some(place), Some(task)) = (self.place, current::get()) {
+            place.occupy(&task);
+        }
+        match self.is_raw {
+            true => seats.untracked(),
+            false => seats.take(self.admission),
+        }
+    }
 }
 
 impl Gate {
     /// A gate for what takes a descriptor each, if it does, and a greenlet.
     pub(super) fn new(spawn: Spawn, each_takes_a_descriptor: bool) -> Gate {
         let new = |places| Some(Arc::new(Semaphore::new(places)));
-        match spawn {
-            Spawn::Greenlet => Gate {
-                slots: if each_takes_a_descriptor {
-                    new(allowed_descriptors())
-                } else {
-                    None
-                },
-                stacks: new(limits::allowed()),
-            },
-            Spawn::Pool(size) => Gate {
-                slots: new(size),
-                stacks: None,
-            },
-            Spawn::Raw => Gate {
-                slots: None,
-                stacks: None,
-            },
+        let descriptors = || match each_takes_a_descriptor {
+            true => new(allowed_descriptors()),
+            false => None,
+        };
+        let is_raw = matches!(spawn, Spawn::Raw);
+        let (slots, stacks, group) = match spawn {
+            Spawn::Greenlet => (descriptors(), new(limits::allowed()), None),
+            Spawn::Pool(size) => (new(size), None, None),
+            Spawn::In(group) => (descriptors(), None, Some(group)),
+            Spawn::Raw => (None, None, None),
+        };
+        Gate {
+            slots,
+            stacks,
+            group,
+            is_raw,
         }
     }
 
     /// Waits until there is room for one more; none if the caller unwinds.
-    pub(super) fn admit(&self) -> Option<Admission> {
+    pub(super) fn admit(&self) -> Option<Ticket> {
         let wait = |places: &Option<Arc<Semaphore>>| match places {
             Some(places) => Slot::wait(places).map(Some),
             None => Some(None),
         };
         let slot = wait(&self.slots)?;
         let stack = wait(&self.stacks)?;
-        Some(Admission {
+        let place = match &self.group {
+            Some(group) => Some(group.place()?),
+            None => None,
+        };
+        let admission = Admission {
             _slot: slot,
             stack: Mutex::new(stack),
+        };
+        Some(Ticket {
+            admission,
+            place,
+            is_raw: self.is_raw,
         })
     }
 }

@@ -53,7 +53,10 @@ mod sealed {
 
     /// What the server does with it.
     pub trait Receive: AsRawFd + Clone + Send + Sync + Sized + 'static {
-        fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Address<Self>)>
+        /// Waits until there is something to receive.
+        fn wait(&self) -> io::Result<()>;
+        /// Receives a datagram if one waits.
+        fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Address<Self>)>
         where
             Self: DatagramSocket;
         fn send(&self, bytes: &[u8], address: &Address<Self>) -> io::Result<usize>
@@ -82,7 +85,7 @@ struct Inner<S: DatagramSocket> {
     settings: Mutex<Settings>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Settings {
     spawn: Spawn,
     recv_size: usize,
@@ -135,9 +138,10 @@ impl<S: DatagramSocket> DatagramServer<S> {
     /// # Panics
     ///
     /// For a pool of 0: the server could never serve.
-    pub fn spawn(self, spawn: Spawn) -> DatagramServer<S> {
+    pub fn spawn(self, spawn: impl Into<Spawn>) -> DatagramServer<S> {
+        let spawn = spawn.into();
         assert!(
-            spawn != Spawn::Pool(0),
+            spawn.has_room(),
             "a pool of 0: the server could never receive"
         );
         lock(&self.inner.settings).spawn = spawn;
@@ -201,13 +205,13 @@ impl<S: DatagramSocket> DatagramServer<S> {
             inner,
             |inner| &inner.base,
             |socket| {
-                let settings = *lock(&inner.settings);
+                let Settings { spawn, recv_size } = lock(&inner.settings).clone();
                 let receiver = Receiver {
                     server: self.clone(),
                     socket,
-                    gate: Gate::new(settings.spawn, false),
+                    gate: Gate::new(spawn, false),
                     starter: Starter::new(inner.base.name.clone()),
-                    settings,
+                    recv_size,
                 };
                 move || receiver.run()
             },
@@ -299,30 +303,35 @@ struct Receiver<S: DatagramSocket> {
     socket: Arc<S>,
     gate: Gate,
     starter: Starter,
-    settings: Settings,
+    recv_size: usize,
 }
 
 impl<S: DatagramSocket> Receiver<S> {
     fn run(mut self) {
-        let mut buffer = vec![0; self.settings.recv_size];
-        let is_raw = self.settings.spawn == Spawn::Raw;
+        let mut buffer = vec![0; self.recv_size];
         loop {
             self.starter.look_back();
-            // The slot first: a datagram that can't be served yet stays in the socket's buffer.
-            let Some(slot) = self.gate.admit() else {
-                return;
-            };
             // Lets the others of the hub have their turn by itself, now and then.
-            let (n, peer) = match self.socket.receive(&mut buffer) {
-                Ok(received) => received,
-                Err(error) if is_fatal(&error) => return self.server.inner.base.fail(&error),
-                // A time limit that the socket was given.
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
-                Err(error) => {
-                    drop(slot);
-                    self.starter.pause(&error);
-                    continue;
-                }
+            let received = self.socket.wait().map(|()| {
+                // Who receives nothing takes no room from those who share it. But that comes before
+                // the datagram: one that can't be served yet stays in the socket's buffer.
+                let ticket = self.gate.admit()?;
+                let received = self.socket.try_receive(&mut buffer);
+                Some(received.map(|received| (received, ticket)))
+            });
+            let ((n, peer), ticket) = match received.transpose() {
+                None => return,
+                Some(Ok(Ok(received))) => received,
+                Some(Err(error) | Ok(Err(error))) => match error.kind() {
+                    // Another server that shares the socket was quicker; a time limit that the
+                    // socket was given.
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => continue,
+                    _ if is_fatal(&error) => return self.server.inner.base.fail(&error),
+                    _ => {
+                        self.starter.pause(&error);
+                        continue;
+                    }
+                },
             };
             let datagram = buffer[..n].to_vec();
             let server = self.server.clone();
@@ -330,11 +339,7 @@ impl<S: DatagramSocket> Receiver<S> {
                 let last = FreeIfIdle(server);
                 let server = &last.0;
                 let base = &server.inner.base;
-                let _seat = if is_raw {
-                    base.seats.untracked()
-                } else {
-                    base.seats.take(slot)
-                };
+                let _seat = ticket.seat(&base.seats);
                 if base.is_open() {
                     (server.inner.handle)(server, datagram, peer);
                 }
@@ -360,8 +365,12 @@ impl DatagramSocket for UdpSocket {
 }
 
 impl sealed::Receive for UdpSocket {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.recv_from(buffer)
+    fn wait(&self) -> io::Result<()> {
+        self.wait_readable()
+    }
+
+    fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.try_recv_from(buffer)
     }
 
     fn send(&self, bytes: &[u8], address: &SocketAddr) -> io::Result<usize> {
@@ -382,8 +391,12 @@ impl DatagramSocket for UnixDatagram {
 }
 
 impl sealed::Receive for UnixDatagram {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, net::SocketAddr)> {
-        self.recv_from(buffer)
+    fn wait(&self) -> io::Result<()> {
+        self.wait_readable()
+    }
+
+    fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, net::SocketAddr)> {
+        self.try_recv_from(buffer)
     }
 
     fn send(&self, bytes: &[u8], address: &net::SocketAddr) -> io::Result<usize> {

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::Spawn;
-use super::accept::{Gate, Starter, is_fatal, is_of_the_connection};
+use super::accept::{Gate, Starter, Ticket, is_fatal, is_of_the_connection};
 use super::base::{Base, OnUnwind};
 use super::listener::Listener;
-use super::seats::{Admission, Seat};
+use super::seats::Seat;
 use crate::error::SpawnError;
 use crate::greenlet::Builder;
 use crate::hub;
@@ -64,7 +64,7 @@ struct Inner<L: Listener> {
     settings: Mutex<Settings>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Settings {
     spawn: Spawn,
     max_accept: usize,
@@ -168,9 +168,10 @@ impl<L: Listener> StreamServer<L> {
     /// # Panics
     ///
     /// For a pool of 0: the server could never serve.
-    pub fn spawn(self, spawn: Spawn) -> StreamServer<L> {
+    pub fn spawn(self, spawn: impl Into<Spawn>) -> StreamServer<L> {
+        let spawn = spawn.into();
         assert!(
-            spawn != Spawn::Pool(0),
+            spawn.has_room(),
             "a pool of 0: the server could never accept"
         );
         lock(&self.inner.settings).spawn = spawn;
@@ -235,13 +236,13 @@ impl<L: Listener> StreamServer<L> {
             inner,
             |inner| &inner.base,
             |listener| {
-                let settings = *lock(&inner.settings);
+                let Settings { spawn, max_accept } = lock(&inner.settings).clone();
                 let acceptor = Acceptor {
                     inner: Arc::clone(inner),
                     listener,
-                    gate: Gate::new(settings.spawn, true),
+                    gate: Gate::new(spawn, true),
                     starter: Starter::new(inner.base.name.clone()),
-                    settings,
+                    max_accept,
                 };
                 move || acceptor.run()
             },
@@ -319,7 +320,7 @@ struct Acceptor<L: Listener> {
     listener: Arc<L>,
     gate: Gate,
     starter: Starter,
-    settings: Settings,
+    max_accept: usize,
 }
 
 impl<L: Listener> Acceptor<L> {
@@ -327,23 +328,23 @@ impl<L: Listener> Acceptor<L> {
         let mut in_a_row = 0;
         loop {
             self.starter.look_back();
-            // The slot first: a connection that can't be served yet stays in the backlog.
-            let Some(slot) = self.gate.admit() else {
+            // The room first: a connection that can't be served yet stays in the backlog.
+            let Some(ticket) = self.gate.admit() else {
                 return;
             };
             match self.listener.try_accept() {
                 Ok((fd, peer)) => {
-                    if let Err(error) = self.serve(fd, peer, slot) {
+                    if let Err(error) = self.serve(fd, peer, ticket) {
                         self.starter.pause(&error);
                     }
                     in_a_row += 1;
-                    if in_a_row >= self.settings.max_accept {
+                    if in_a_row >= self.max_accept {
                         in_a_row = 0;
                         crate::idle();
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    drop(slot);
+                    drop(ticket);
                     in_a_row = 0;
                     match self.listener.wait() {
                         Ok(()) => {}
@@ -352,32 +353,26 @@ impl<L: Listener> Acceptor<L> {
                     }
                 }
                 Err(error) if net::is_exhaustion(&error) => {
-                    drop(slot);
+                    drop(ticket);
                     self.starter.pause(&error);
                 }
                 Err(error) if is_fatal(&error) => return self.inner.base.fail(&error),
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
-                    drop(slot);
+                    drop(ticket);
                     self.starter.pause(&error);
                 }
             }
         }
     }
 
-    fn serve(&self, fd: OwnedFd, peer: L::Address, slot: Admission) -> Result<(), SpawnError> {
+    fn serve(&self, fd: OwnedFd, peer: L::Address, ticket: Ticket) -> Result<(), SpawnError> {
         // The hub to which the descriptor's number belongs: it is waited for without a duplicate.
         let hub = fd.as_raw_fd() as usize % hub::runtime().hubs();
         let stream = self.listener.stream(fd);
         let inner = Arc::clone(&self.inner);
-        let is_raw = self.settings.spawn == Spawn::Raw;
         self.starter.start(Builder::new().hub(hub), move || {
-            let seats = &inner.base.seats;
-            let seat = if is_raw {
-                seats.untracked()
-            } else {
-                seats.take(slot)
-            };
+            let seat = ticket.seat(&inner.base.seats);
             // Accepted just before the server stopped: it is not among those that stop waits for.
             if inner.base.is_open() {
                 (inner.handle)(stream, peer, seat);

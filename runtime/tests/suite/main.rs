@@ -9,6 +9,7 @@ mod datagram_server;
 mod lock;
 mod select;
 mod server_kinds;
+mod server_pools;
 mod signal;
 mod subprocess;
 mod support;
