@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[cfg(feature = "tls")]
 use greenwood_runtime::net::ServerTls;
 use greenwood_runtime::{
-    Event, StreamServer,
+    Event, Spawn, StreamServer,
     net::{Address, Stream, StreamListener, TcpListener, ToSocketAddrs, UnixListener},
 };
 
@@ -44,7 +44,7 @@ use crate::{Application, Handler, connection, options::Shared, proto::Limits, re
 /// connections at `DEBUG`.
 pub struct WsgiServer {
     shared: Shared,
-    max_connections: Option<usize>,
+    spawn: Spawn,
     backlog: Option<u16>,
     #[cfg(feature = "tls")]
     tls: tls::Settings,
@@ -149,7 +149,7 @@ impl WsgiServer {
         };
         Self {
             shared: Shared::new(Arc::new(app), registry),
-            max_connections: None,
+            spawn: Spawn::default(),
             backlog: None,
             #[cfg(feature = "tls")]
             tls: tls::Settings::default(),
@@ -274,12 +274,26 @@ impl WsgiServer {
     ///
     /// If it is 0.
     #[must_use]
-    pub fn max_connections(mut self, connections: usize) -> Self {
+    pub fn max_connections(self, connections: usize) -> Self {
         assert!(
             connections > 0,
             "max_connections is 0: the server could never accept"
         );
-        self.max_connections = Some(connections);
+        self.spawn(connections)
+    }
+
+    /// In what connections are served: gevent's `spawn`, as for a
+    /// [`StreamServer`](greenwood_runtime::StreamServer::spawn). A
+    /// [`Pool`](greenwood_runtime::Pool) may be shared by several servers. Takes the place of
+    /// [`max_connections`](Self::max_connections). A stop knows nothing of what was spawned
+    /// [`Raw`](Spawn::Raw).
+    ///
+    /// # Panics
+    ///
+    /// At the start, for a pool of 0.
+    #[must_use]
+    pub fn spawn(mut self, spawn: impl Into<Spawn>) -> Self {
+        self.spawn = spawn.into();
         self
     }
 
@@ -397,10 +411,7 @@ impl WsgiServer {
         let serve = move |stream: Stream, peer, seat| {
             connection::serve(&shared, stream, peer, seat);
         };
-        let mut server = StreamServer::with_seats(listener, serve)?;
-        if let Some(connections) = self.max_connections {
-            server = server.max_connections(connections);
-        }
+        let mut server = StreamServer::with_seats(listener, serve)?.spawn(self.spawn.clone());
         if let Some(backlog) = self.backlog {
             server = server.backlog(backlog);
         }

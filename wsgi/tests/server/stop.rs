@@ -316,3 +316,19 @@ fn application_may_stop_its_own_server() {
     server.server.handle().join().unwrap();
     assert!(idle.has_ended());
 }
+
+#[test]
+fn servers_may_share_a_pool() {
+    let pool = greenwood_runtime::Pool::new(1);
+    let one = serve_with(hello, |server| server.spawn(&pool));
+    let other = serve_with(hello, |server| server.spawn(&pool));
+    let mut first = one.connect();
+    first.send(get("/1", ""));
+    assert_eq!(first.response().text(), "GET /1");
+    // The first is idle, and is served still.
+    let mut second = other.connect();
+    second.send(get("/2", ""));
+    assert_eq!((pool.len(), other.server.handle().connections()), (1, 0));
+    drop(first);
+    assert_eq!(second.response().text(), "GET /2");
+}
