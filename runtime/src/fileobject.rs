@@ -7,7 +7,7 @@
 //! - What can't be opened anew is waited for by [`wait_for`], and read and written by calls that
 //!   don't block whatever the flags are, as far as the kernel has them.
 //! - A regular file is always ready, and may block all the same. What the kernel has at hand is read
-//!   at once; anything else is done on a thread.
+//!   at once; anything else is done by the thread pool.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -15,7 +15,6 @@ use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crate::net::explain;
@@ -24,17 +23,15 @@ use crate::net::socket::{Direction, Socket};
 use crate::net::timed::TimeLimit;
 use crate::sys::fd;
 use crate::sys::home::{NO_HUB, this_hub};
-use crate::{Queue, Semaphore, switch};
+use crate::threadpool::threadpool;
+use crate::{Semaphore, switch};
 
-/// The most bytes of one read or write that is done on a thread: they are copied.
+/// The most bytes of one read or write that the thread pool does: they are copied.
 const MAX_PIECE: usize = 1 << 20;
 
 /// The most bytes of one write where the kernel has no call that does not block: what is written to
 /// a pipe that has room does not block up to this (POSIX's least `PIPE_BUF`).
 const MAX_BLIND_WRITE: usize = 512;
-
-/// How many threads read and write files at a time; more wait.
-const THREADS: usize = 10;
 
 /// A file that is read and written by greenlets without blocking their hub: a pipe, a terminal, the
 /// standard streams, a regular file; gevent's `FileObject`.
@@ -47,6 +44,8 @@ const THREADS: usize = 10;
 ///
 /// Regular files are read and written at the position that they have in common with whoever shares
 /// the descriptor. A read that is killed has read nothing; a write that is killed may still be made.
+/// What the system has not at hand is done in the [thread pool](crate::threadpool), so the hub goes
+/// on; with the pool, more than it has threads for waits.
 ///
 /// ```
 /// use greenwood_runtime::{spawn, FileObject};
@@ -324,37 +323,18 @@ impl Drop for Turn {
     }
 }
 
-/// Does work that blocks: on a thread, if the caller runs on a hub.
+/// Does work that blocks: in the thread pool, if the caller runs on a hub. What has not begun when the
+/// caller is killed is not done.
 fn off_the_hub<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    static PLACES: Semaphore = Semaphore::new(THREADS);
-    struct Place;
-    impl Drop for Place {
-        fn drop(&mut self) {
-            PLACES.release();
-        }
-    }
-
     if this_hub() == NO_HUB {
         return work();
     }
-    if !switch::may_wait() || !PLACES.acquire() {
+    if !switch::may_wait() {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    let place = Place;
-    let done = Arc::new(Queue::new(0));
-    let answer = Arc::clone(&done);
-    thread::Builder::new()
-        .name("file".to_owned())
-        .spawn(move || {
-            let result = work();
-            drop(place);
-            // Room for everything: it does not wait.
-            answer.put(result).ok();
-        })?;
-    done.get()
-        .unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
+    threadpool().apply(work)?
 }
 
 impl Read for &FileObject {
@@ -454,6 +434,8 @@ impl fmt::Debug for Kind {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::{sleep, spawn, with_timeout};
 
@@ -485,15 +467,13 @@ mod tests {
     }
 
     #[test]
-    fn work_off_the_hub_comes_back() {
-        let here = off_the_hub(|| Ok(thread::current().id())).unwrap();
-        assert_eq!(here, thread::current().id());
-        let (hub, there) = spawn(|| {
-            let there = off_the_hub(|| Ok(thread::current().id())).unwrap();
-            (thread::current().id(), there)
-        })
-        .join()
-        .unwrap();
-        assert_ne!(hub, there);
+    fn work_off_the_hub_is_the_thread_pools() {
+        let me = || Ok(thread::current().name().unwrap_or_default().to_owned());
+        assert_eq!(off_the_hub(me).unwrap(), me().unwrap());
+        let there = spawn(move || off_the_hub(me).unwrap()).join().unwrap();
+        assert_eq!(there, "threadpool");
+        let error = spawn(|| off_the_hub(|| -> io::Result<()> { panic!("expected") }));
+        let error = error.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("expected"), "{error}");
     }
 }

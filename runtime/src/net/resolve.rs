@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::places::{self, Places};
 use crate::switch;
 use crate::task::lock;
-use crate::threadpool::{ThreadError, Wanted, threadpool};
+use crate::threadpool::{Wanted, threadpool};
 
 /// Lookups that have a place in the thread pool, or wait for one.
 static LOOKUPS: Mutex<Places> = Mutex::new(Places::new(1));
@@ -76,11 +76,7 @@ fn in_threadpool<T: Send + 'static>(
     if !job.await_until(deadline) {
         return None;
     }
-    Some(match job.join() {
-        Ok(found) => found,
-        Err(ThreadError::NoThread(error)) => Err(io::Error::new(error.kind(), error)),
-        Err(error) => Err(io::Error::other(error.to_string())),
-    })
+    Some(job.join().unwrap_or_else(|error| Err(error.into())))
 }
 
 /// The right to a thread.
@@ -146,7 +142,10 @@ mod tests {
         assert!(panics.is_some_and(|found| found.is_err()));
         eventually(|| lock(&LOOKUPS).taken() == 0);
         // A job of the pool looks up in its own thread.
-        let inner = pool.apply(|| in_threadpool(|| Ok(pool.len()), None));
-        assert_eq!(inner.unwrap().unwrap().unwrap(), 1);
+        let me = || std::thread::current().id();
+        let (outer, inner) = pool
+            .apply(move || (me(), in_threadpool(move || Ok(me()), None)))
+            .unwrap();
+        assert_eq!(inner.unwrap().unwrap(), outer);
     }
 }

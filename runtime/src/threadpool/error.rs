@@ -43,6 +43,27 @@ impl From<JoinError> for ThreadError {
     }
 }
 
+/// So that what does I/O in a job may use `?` twice.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use greenwood_runtime::threadpool;
+/// let text = threadpool().apply(|| std::fs::read_to_string("/proc/self/comm"))??;
+/// # assert!(!text.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+impl From<ThreadError> for io::Error {
+    fn from(error: ThreadError) -> io::Error {
+        let kind = match &error {
+            ThreadError::NoThread(source) => source.kind(),
+            ThreadError::Unwinding => io::ErrorKind::WouldBlock,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 impl fmt::Debug for ThreadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -67,8 +67,8 @@ impl Drop for Owner {
 }
 
 /// The thread pool of the process: gevent's `get_hub().threadpool`. It looks up names for
-/// [`getaddrinfo`](crate::net::getaddrinfo), with three quarters of its threads at most, and is
-/// there for whatever else blocks.
+/// [`getaddrinfo`](crate::net::getaddrinfo), with three quarters of its threads at most, reads and
+/// writes files for [`FileObject`](crate::FileObject), and is there for whatever else blocks.
 ///
 /// Its size is [`HubConfig::threadpool_size`](crate::HubConfig::threadpool_size), else
 /// `GREENWOOD_THREADPOOL_SIZE`, else [`DEFAULT_THREADPOOL_SIZE`]; it can be

@@ -570,7 +570,9 @@ fn without_a_thread_jobs_fail_or_wait_for_those_that_there_are() {
         assert!(matches!(error, ThreadError::NoThread(_)), "{error:?}");
         assert_eq!((pool.size(), pool.len()), (0, 0));
         let error = getaddrinfo("localhost", 1, None).unwrap_err();
-        assert!(error.to_string().contains("os error"), "{error}");
+        assert!(error.to_string().contains("RLIMIT_NPROC"), "{error}");
+        let cause = std::error::Error::source(&error).expect("it has a cause");
+        assert!(cause.to_string().contains("os error"), "{cause}");
     });
     let (end, _job) = busy(&pool);
     let second = without_threads(|| pool.spawn(|| 2));
