@@ -1,6 +1,7 @@
 //! [`create_connection`]: connecting to one of several addresses.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -39,7 +40,7 @@ const MAX_ADDRESSES: usize = 32;
 ///
 /// # Errors
 ///
-/// What the system says of the address that has failed last; `TimedOut`; `InvalidInput` when there
+/// What the system says of the address that has failed last, with the address; `TimedOut`; `InvalidInput` when there
 /// is no address, or none of the source's family; what the lookup says.
 ///
 /// ```no_run
@@ -90,7 +91,7 @@ pub(super) fn connect_until(
         })?;
     match stream.take_error()? {
         None => Ok(stream),
-        Some(error) => Err(error),
+        Some(error) => Err(told(address, error)),
     }
 }
 
@@ -154,7 +155,7 @@ fn connect_to_first(
             match SockRef::from(&fd).take_error()? {
                 None => return Ok(TcpStream::from_nonblocking(fd)),
                 Some(error) => {
-                    last = Some(error);
+                    last = Some(told(address, error));
                     next = 0;
                 }
             }
@@ -174,14 +175,38 @@ fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<(OwnedFd
     if let Some(source) = source {
         // Several may be connecting from the same port.
         socket.set_reuse_address(source.port() != 0)?;
-        socket.bind(&source.into())?;
+        let bound = socket.bind(&source.into());
+        bound.map_err(|error| told(source, error))?;
     }
     // To the caller's hub, so that it needs no second descriptor there.
     let fd = Socket::homed(socket.into());
     match SockRef::from(&fd).connect(&address.into()) {
         Ok(()) => Ok((fd, true)),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok((fd, false)),
-        Err(error) => Err(error),
+        Err(error) => Err(told(address, error)),
+    }
+}
+
+/// What the system says of an address, with the address.
+fn told(address: SocketAddr, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Told { address, error })
+}
+
+#[derive(Debug)]
+struct Told {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.address, self.error)
+    }
+}
+
+impl std::error::Error for Told {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
     }
 }
 

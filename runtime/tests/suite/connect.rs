@@ -104,6 +104,11 @@ fn refused_address_costs_no_time() {
     let all = [refusing(), refusing()];
     let error = create_connection(&all[..], None, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    // It names the one that has failed last.
+    assert!(
+        error.to_string().starts_with(&format!("{}: ", all[1])),
+        "{error}"
+    );
 }
 
 #[test]
