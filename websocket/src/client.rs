@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "tls")]
 use greenwood_runtime::net::{ClientTls, TlsStream};
-use greenwood_runtime::net::{Stream, TcpStream, getaddrinfo};
+use greenwood_runtime::net::{Stream, TcpStream, create_connection};
 use greenwood_wsgi::proto::{ChunkedDecoder, Limits};
 
 use crate::config::WebSocketConfig;
@@ -68,6 +68,7 @@ pub struct Connect {
     headers: Vec<(String, String)>,
     config: WebSocketConfig,
     timeout: Duration,
+    source_address: Option<SocketAddr>,
     #[cfg(feature = "tls")]
     tls: Option<ClientTls>,
 }
@@ -89,6 +90,7 @@ impl Connect {
             headers: Vec::new(),
             config: WebSocketConfig::default(),
             timeout: TIMEOUT,
+            source_address: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -155,7 +157,16 @@ impl Connect {
         self
     }
 
-    /// Connects.
+    /// The address to connect from; its port may be 0. Of the server's addresses only those of the
+    /// same family are tried. Default: the system chooses.
+    #[must_use]
+    pub fn source_address(mut self, address: impl Into<SocketAddr>) -> Connect {
+        self.source_address = Some(address.into());
+        self
+    }
+
+    /// Connects: to the first of the server's addresses that answers
+    /// ([`create_connection`](greenwood_runtime::net::create_connection), Happy Eyeballs).
     ///
     /// # Errors
     ///
@@ -163,12 +174,14 @@ impl Connect {
     pub fn connect(&self) -> Result<WebSocket, ConnectError> {
         let handshake = self.handshake()?;
         let deadline = Deadline::after(self.timeout);
-        let tcp = reach(handshake.url(), &deadline)?;
+        let (host, port) = (handshake.url().host(), handshake.url().port());
+        let tcp = create_connection((host, port), Some(deadline.rest()?), self.source_address)
+            .map_err(|error| deadline.judge(error))?;
         // Frames are sent whole; waiting for more to send would only hold them up.
         tcp.set_nodelay(true)?;
         tcp.set_keepalive(Some(TCP_KEEPALIVE))?;
         let stream = match handshake.url().is_secure() {
-            true => self.secure(tcp, handshake.url().host(), &deadline)?,
+            true => self.secure(tcp, host, &deadline)?,
             false => tcp.into(),
         };
         self.open(stream, &handshake, &deadline)
@@ -438,29 +451,6 @@ impl Deadline {
             false => ConnectError::Io(error),
         }
     }
-}
-
-/// A TCP connection to the URL's host: to the first of its addresses that answers.
-fn reach(url: &Url, deadline: &Deadline) -> Result<TcpStream, ConnectError> {
-    let addresses = getaddrinfo(url.host(), url.port(), Some(deadline.rest()?))
-        .map_err(|error| deadline.judge(error))?;
-    let mut last = None;
-    for (nth, address) in addresses.iter().enumerate() {
-        // One that does not answer leaves the others their part of the time.
-        let part = deadline.rest()? / (addresses.len() - nth) as u32;
-        match TcpStream::connect_timeout(address, part) {
-            Ok(tcp) => return Ok(tcp),
-            Err(error) => last = Some(told(address, error)),
-        }
-    }
-    // There is at least one address.
-    let error = last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into());
-    Err(deadline.judge(error))
-}
-
-/// What the system says of an address, with the address.
-fn told(address: &SocketAddr, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{address}: {error}"))
 }
 
 fn send(stream: &Stream, mut bytes: &[u8], deadline: &Deadline) -> Result<(), ConnectError> {

@@ -122,6 +122,30 @@ fn client_on_a_thread_talks_to_the_server() {
 }
 
 #[test]
+fn client_comes_from_the_address_it_is_given() {
+    let server = serve(|ws| {
+        ws.send(ws.peer_addr()?.ip().to_string())
+            .map_err(Into::into)
+    });
+    let from = |address: &str| {
+        let address: SocketAddr = address.parse().unwrap();
+        Connect::to(url(&server)).source_address(address).connect()
+    };
+    let ws = from("127.0.0.9:0").unwrap();
+    assert_eq!(ws.receive().unwrap(), Some("127.0.0.9".into()));
+    // The server has no address of that family, and this machine not that address.
+    for (none, why) in [
+        ("[::1]:0", io::ErrorKind::InvalidInput),
+        ("192.0.2.1:0", io::ErrorKind::AddrNotAvailable),
+    ] {
+        match from(none) {
+            Err(ConnectError::Io(error)) => assert_eq!(error.kind(), why, "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn clients_in_greenlets_talk_to_the_server_on_their_own_hub() {
     let server = serve(echo);
     let url = url(&server);

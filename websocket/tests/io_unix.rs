@@ -1,4 +1,5 @@
 //! WebSockets over Unix sockets: served in both styles, and as a client.
+#![cfg(feature = "io")]
 
 mod io_support;
 
