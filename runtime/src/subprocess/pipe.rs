@@ -78,8 +78,9 @@ impl PipeReader {
     ///
     /// `WouldBlock` when there is nothing yet.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let asked = buffer.len();
         let read = |fd: BorrowedFd<'_>| fd::read(fd, buffer);
-        self.pipe.socket.try_read(usize::MAX, read)
+        self.pipe.socket.try_read(asked, read)
     }
 
     /// As [`try_read`](PipeReader::try_read), at most `max` bytes behind those in `buffer`.

@@ -5,12 +5,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use greenwood_runtime::signal::{SIGKILL, SIGTERM, SIGUSR1};
+use greenwood_runtime::net;
+use greenwood_runtime::signal::{SIGKILL, SIGTERM, SIGUSR1, Signals};
 use greenwood_runtime::subprocess::{
     CompletedProcess, Popen, SubprocessError, call, check_call, check_output, run,
 };
 use greenwood_runtime::{
-    Event, Hub, kill_greenlet, killall, run_info, sleep, spawn, wait, with_timeout,
+    BackdoorServer, Event, FileObject, Hub, kill_greenlet, killall, run_info, sleep, spawn, wait,
+    with_timeout,
 };
 
 use crate::support::{
@@ -374,7 +376,7 @@ fn pipes_are_streams() {
 #[test]
 fn a_full_pipe_puts_the_writer_aside() {
     let _deadline = deadline();
-    let process = piped("exec sleep 1000");
+    let process = piped("exec sleep 20");
     let stdin = process.stdin.as_ref().unwrap();
     while stdin.try_write(&[b'x'; 4_096]).is_ok() {}
     while stdin.try_write(b"x").is_ok() {}
@@ -462,7 +464,7 @@ fn run_kills_a_process_whose_time_is_over_or_whose_caller_is_killed() {
     // The other end tells when the process has gone.
     let (mut reader, writer) = io::pipe().unwrap();
     let result = call(
-        sh("echo ready >&2; exec sleep 1000").stderr(writer),
+        sh("echo ready >&2; exec sleep 20").stderr(writer),
         Some(SHORT),
     );
     assert!(matches!(
@@ -472,7 +474,7 @@ fn run_kills_a_process_whose_time_is_over_or_whose_caller_is_killed() {
     reader.read_to_end(&mut Vec::new()).unwrap();
 
     let (mut reader, writer) = io::pipe().unwrap();
-    let caller = spawn(move || call(sh("echo ready >&2; exec sleep 1000").stderr(writer), None));
+    let caller = spawn(move || call(sh("echo ready >&2; exec sleep 20").stderr(writer), None));
     reader.read_exact(&mut [0; 6]).unwrap();
     caller.kill();
     reader.read_to_end(&mut Vec::new()).unwrap();
@@ -718,4 +720,81 @@ fn without_descriptors_a_process_is_refused_or_ends_in_order() {
     }
     assert!(refused > 0 && done > 0, "{refused} refused, {done} done");
     eventually("all are waited for", || zombies() == 0);
+}
+
+#[test]
+fn output_is_read_in_pieces_of_any_size_while_the_process_lives() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let mut process = Popen::new(
+                Command::new("sh")
+                    .args(["-c", "printf hello; exec sleep 20"])
+                    .stdout(Stdio::piped()),
+            )
+            .unwrap();
+            let mut stdout = process.stdout.take().unwrap();
+            stdout.set_timeout(Some(Duration::from_secs(10)));
+            let mut text = Vec::new();
+            while text.len() < 5 {
+                let mut buffer = [0; 2];
+                let n = stdout.read(&mut buffer).unwrap();
+                text.extend_from_slice(&buffer[..n]);
+            }
+            assert_eq!(text, b"hello");
+            process.kill().unwrap();
+            process.wait().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_process_inherits_nothing_of_the_runtimes() {
+    const NAME: &str = "subprocess::a_process_inherits_nothing_of_the_runtimes";
+    let _deadline = deadline();
+    if case().is_none() {
+        return child(NAME, "alone", &[]).passed();
+    }
+    // Those that this process has inherited itself.
+    let inherited: Vec<_> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    // Of every kind that the runtime opens.
+    let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (_there, _) = listener.accept().unwrap();
+    let (unix, _other) = net::UnixStream::pair().unwrap();
+    let udp = net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let _file = FileObject::stdin().unwrap();
+    let _signals = Signals::new([SIGUSR1]).unwrap();
+    let _backdoor = BackdoorServer::tcp("127.0.0.1:0").unwrap();
+    for from in EVERYWHERE {
+        let (here, unix, udp) = (here.clone(), unix.clone(), udp.clone());
+        let inherited = inherited.clone();
+        from.run(move || {
+            // Registered with the hub.
+            let soon = Some(Duration::from_millis(1));
+            here.wait_readable_timeout(soon).unwrap_err();
+            unix.wait_readable_timeout(soon).unwrap_err();
+            udp.wait_readable_timeout(soon).unwrap_err();
+            let _another = piped("exec cat");
+            let list = "ls /proc/$$/fd; grep -E '^Sig(Blk|Ign)' /proc/$$/status";
+            let text = check_output(sh(list).stdin(Stdio::null()), None, None).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let (signals, fds): (Vec<_>, Vec<_>) =
+                text.lines().partition(|line| line.starts_with("Sig"));
+            assert!(
+                fds.iter().all(|fd| inherited.iter().any(|it| it == fd)),
+                "{text}, and not only {inherited:?}"
+            );
+            assert_eq!(signals.len(), 2);
+            for line in signals {
+                let mask = line.split_whitespace().last().unwrap();
+                let mask = u64::from_str_radix(mask, 16).unwrap();
+                // SIGPIPE among them; without those that glibc has for itself.
+                assert_eq!(mask & 0x7fff_ffff, 0, "{line}");
+            }
+        });
+    }
 }
