@@ -260,16 +260,21 @@ fn wait(
     wanted: &BTreeMap<RawFd, PollEvents>,
     timeout: Option<Duration>,
 ) -> io::Result<Vec<(RawFd, PollEvents)>> {
+    // poll(2) passes over negative numbers, as if they were not in the list.
+    let negative = wanted.range(..0).map(|(&fd, _)| (fd, PollEvents::NVAL));
+    let mut found: Vec<_> = negative.collect();
     let mut entries: Vec<_> = wanted
-        .iter()
+        .range(0..)
         .map(|(&fd, &events)| entry(fd, events.0))
         .collect();
-    wait_for(&mut entries, switch::deadline(timeout))?;
-    Ok(entries
-        .into_iter()
-        .filter(|entry| entry.revents != 0)
-        .map(|entry| (entry.fd, PollEvents(entry.revents)))
-        .collect())
+    let until = match found.is_empty() {
+        true => switch::deadline(timeout),
+        false => Some(0),
+    };
+    wait_for(&mut entries, until)?;
+    let reported = entries.into_iter().filter(|entry| entry.revents != 0);
+    found.extend(reported.map(|entry| (entry.fd, PollEvents(entry.revents))));
+    Ok(found)
 }
 
 pub(crate) fn entry(fd: RawFd, events: libc::c_short) -> libc::pollfd {

@@ -290,3 +290,23 @@ fn no_descriptor_left_is_an_error_with_advice() {
     // What is ready needs none.
     drop(all);
 }
+
+#[test]
+fn negative_numbers_are_no_descriptors() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        from.run(|| {
+            let (reader, _writer) = pipe();
+            for timeout in [Some(Duration::ZERO), Some(SHORT), None] {
+                for fds in [vec![-1], vec![reader.as_raw_fd(), -7]] {
+                    let error = select(&fds, &[], &[], timeout).unwrap_err();
+                    assert_eq!(error.raw_os_error(), Some(EBADF));
+                }
+                let poll = Poll::new();
+                poll.register(&-1, PollEvents::IN);
+                poll.register(&reader, PollEvents::IN);
+                assert_eq!(poll.poll(timeout).unwrap(), [(-1, PollEvents::NVAL)]);
+            }
+        });
+    }
+}
