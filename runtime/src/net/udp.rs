@@ -91,14 +91,19 @@ impl UdpSocket {
         })
     }
 
-    /// Sends a datagram to an address, the first if there are several.
+    /// Sends a datagram to an address: of several, the first of the socket's family.
     ///
     /// # Errors
     ///
     /// `TimedOut` after the write time-out; what the system says; for a name, what the lookup says.
     pub fn send_to(&self, bytes: &[u8], address: impl ToSocketAddrs) -> io::Result<usize> {
         let addresses = address.addresses(None)?;
-        let &address = addresses.first().ok_or_else(no_address)?;
+        let mut address = *addresses.first().ok_or_else(no_address)?;
+        if addresses.len() > 1 {
+            let is_v4 = self.local_addr()?.is_ipv4();
+            let mut ours = addresses.iter().filter(|it| it.is_ipv4() == is_v4);
+            address = ours.next().copied().unwrap_or(address);
+        }
         self.inner
             .write_waiting(|| self.try_send_to(bytes, address))
     }

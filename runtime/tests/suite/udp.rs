@@ -318,3 +318,18 @@ fn kills_and_time_outs_leave_nothing_behind() {
     run();
     assert_eq!(open_descriptors(), before);
 }
+
+#[test]
+fn a_name_is_sent_to_at_an_address_of_the_sockets_family() {
+    let _deadline = deadline();
+    let (here, address) = bound();
+    let (there, _) = bound();
+    let addresses: [SocketAddr; 2] = [
+        format!("[::1]:{}", address.port()).parse().unwrap(),
+        address,
+    ];
+    assert_eq!(there.send_to(b"x", &addresses[..]).unwrap(), 1);
+    here.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    assert_eq!(here.recv(&mut [0; 9]).unwrap(), 1);
+}
