@@ -183,7 +183,14 @@ impl Crew {
     /// No thread could be started. Jobs wait for those that there are; without any, they fail.
     #[cold]
     fn lose_thread(&self, error: io::Error) {
-        lock(&self.state).threads -= 1;
+        let dismissers = {
+            let mut state = lock(&self.state);
+            state.threads -= 1;
+            state.dismissed()
+        };
+        for dismisser in dismissers {
+            dismisser.notify();
+        }
         let error = Arc::new(error);
         loop {
             let jobs = {
@@ -243,10 +250,7 @@ impl Crew {
             }
         }
         state.threads -= 1;
-        let dismissers = match state.threads {
-            0 => state.dismissers.take(),
-            _ => VecDeque::new(),
-        };
+        let dismissers = state.dismissed();
         drop(state);
         for dismisser in dismissers {
             dismisser.notify();
@@ -432,6 +436,14 @@ impl Drop for Dismissal<'_> {
 impl State {
     fn is_done(&self) -> bool {
         self.slots.taken() == 0 && self.leaving == 0
+    }
+
+    /// Those who wait until all threads have ended, once they have.
+    fn dismissed(&mut self) -> VecDeque<Arc<Waiter>> {
+        match self.threads {
+            0 => self.dismissers.take(),
+            _ => VecDeque::new(),
+        }
     }
 }
 
