@@ -30,6 +30,9 @@ pub const MAX_BLOCKING_TIME: Duration = Duration::from_millis(100);
 const MIN_PERIOD: Duration = Duration::from_millis(1);
 const MAX_PERIOD: Duration = Duration::from_millis(250);
 
+/// A period that no process sees the end of, and the clock still can count: 100 years.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
 /// What stack has to be left for taking a backtrace.
 const BACKTRACE_STACK: usize = 48 * 1024;
 
@@ -127,8 +130,14 @@ impl MonitoringFunction {
     /// It is not called any more, once a call under way is over.
     pub fn cancel(&self) {
         let mut state = lock(&MONITOR.state);
-        state.periodic.retain(|it| it.id != self.id);
-        state.subscribers.retain(|it| it.0 != self.id);
+        let is_it = |id: u64| id == self.id;
+        let periodic = state.periodic.extract_if(.., |it| is_it(it.id));
+        let periodic: Vec<_> = periodic.collect();
+        let subscribers = state.subscribers.extract_if(.., |it| is_it(it.0));
+        let subscribers: Vec<_> = subscribers.collect();
+        // What they have captured is the user's, and dropped without the lock.
+        drop(state);
+        drop((periodic, subscribers));
     }
 }
 
@@ -196,7 +205,7 @@ pub fn add_monitoring_function(
 ) -> std::io::Result<MonitoringFunction> {
     let mut state = MONITOR.with_thread()?;
     let id = state.new_id();
-    let period = period.max(MIN_PERIOD);
+    let period = period.clamp(MIN_PERIOD, NEVER);
     state.periodic.push(Every {
         id,
         period,
@@ -307,6 +316,11 @@ impl State {
         self.next_id
     }
 
+    /// Whether a function has not been cancelled.
+    fn has(&self, id: u64) -> bool {
+        self.periodic.iter().any(|it| it.id == id) || self.subscribers.iter().any(|it| it.0 == id)
+    }
+
     /// When the thread has to look next.
     fn next(&self, now: Instant) -> Option<Duration> {
         let period = |limit: Duration| (limit / 4).clamp(MIN_PERIOD, MAX_PERIOD);
@@ -349,27 +363,30 @@ impl Monitor {
             for it in &mut state.periodic {
                 if it.next <= now {
                     it.next = now + it.period;
-                    due.push(Arc::clone(&it.function));
+                    due.push((it.id, Arc::clone(&it.function)));
                 }
             }
             let mut reports = std::mem::take(&mut state.over);
-            let subscribers: Vec<_> = state
-                .subscribers
-                .iter()
-                .map(|it| Arc::clone(&it.1))
-                .collect();
+            let subscribers = state.subscribers.clone();
             let limit = state.limit;
             drop(state);
 
             reports.extend(limit.into_iter().flat_map(blocked));
             for report in &reports {
                 tracing::warn!("{report}");
-                for subscriber in &subscribers {
-                    call(|| subscriber(report));
+                for (id, subscriber) in &subscribers {
+                    if lock(&self.state).has(*id) {
+                        call(|| subscriber(report));
+                    }
                 }
             }
-            for function in due {
-                call(|| function());
+            // The last handle may be this one: what was captured is dropped without the lock.
+            crate::panics::drop_caught(subscribers);
+            for (id, function) in due {
+                if lock(&self.state).has(id) {
+                    call(|| function());
+                }
+                crate::panics::drop_caught(function);
             }
             state = lock(&self.state);
         }

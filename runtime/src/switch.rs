@@ -289,9 +289,11 @@ pub(crate) fn park_through() {
         }
         let parker = task.local().parker.borrow();
         let parker = parker.as_ref().expect("a running greenlet has a parker");
+        switched_away(task);
         let aside = current::aside();
         parker.park();
         drop(aside);
+        has_its_turn(task);
         // Panics if the greenlet has come back on another thread.
         task.local().frame.expired.set(false);
     });

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use greenwood_runtime::monitor::{self, Activity, Blocked};
 use greenwood_runtime::{Builder, Hub, add_monitoring_function, sleep, spawn};
 
-use crate::support::{any_hub, case, child, child_with_hubs, deadline, eventually, spawn_on};
+use crate::support::{
+    OnDrop, any_hub, case, child, child_with_hubs, deadline, eventually, spawn_on,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_millis(20);
@@ -223,4 +225,103 @@ fn greenlets_with_small_stacks_are_reported_without_a_backtrace() {
     let second = reports.recv_timeout(SOON).unwrap();
     assert!(second.is_over() && second.backtrace.is_none());
     greedy.join().unwrap();
+}
+
+#[test]
+fn who_waits_for_the_greenlets_of_a_failed_scope_is_not_reported() {
+    const NAME: &str = "monitor::who_waits_for_the_greenlets_of_a_failed_scope_is_not_reported";
+    if case().is_none() {
+        return child_with_hubs(NAME, "alone", 2).passed();
+    }
+    let _deadline = deadline();
+    Hub::monitor(Some(LIMIT)).unwrap();
+    let reports = reports();
+    let release = Arc::new(AtomicBool::new(false));
+    let begun = Arc::new(AtomicBool::new(false));
+    let (until, begins) = (Arc::clone(&release), Arc::clone(&begun));
+    let failing = spawn_on(0, move || {
+        let failed = std::panic::catch_unwind(|| {
+            greenwood_runtime::scope(|scope| {
+                let child = Builder::new().hub(1);
+                let held = || {
+                    begins.store(true, Ordering::SeqCst);
+                    a_function_that_computes(&until);
+                };
+                scope.spawn_with(child, held).unwrap();
+                while !begins.load(Ordering::SeqCst) {
+                    sleep(Duration::ZERO);
+                }
+                panic!("a panic that the test wants");
+            });
+        });
+        assert!(failed.is_err());
+        // Who then holds it, is.
+        hold_here(4 * LIMIT);
+    });
+    let first = reports.recv_timeout(SOON).unwrap();
+    assert_eq!(first.hub, 1, "{first}");
+    let more = reports.recv_timeout(4 * LIMIT);
+    assert!(more.is_err(), "{}", more.unwrap());
+    release.store(true, Ordering::SeqCst);
+    failing.join().unwrap();
+    let held: Vec<_> = std::iter::from_fn(|| reports.recv_timeout(4 * LIMIT).ok())
+        .filter(|report| report.hub == 0)
+        .collect();
+    assert!(!held.is_empty());
+    assert!(
+        held.iter().all(|report| report.held < 30 * LIMIT),
+        "{held:?}"
+    );
+}
+
+fn hold_here(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn what_a_function_has_captured_may_use_the_monitor_when_it_is_dropped() {
+    const NAME: &str =
+        "monitor::what_a_function_has_captured_may_use_the_monitor_when_it_is_dropped";
+    if case().is_none() {
+        return child(NAME, "alone", &[]).passed();
+    }
+    let _deadline = deadline();
+    let other = add_monitoring_function(Duration::from_secs(1), || ()).unwrap();
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
+    let captured = OnDrop(move || {
+        other.cancel();
+        sender.lock().unwrap().send(()).unwrap();
+    });
+    let captured = Mutex::new(captured);
+    let first = add_monitoring_function(Duration::from_millis(1), move || {
+        drop(captured.lock().unwrap());
+    })
+    .unwrap();
+    first.cancel();
+    receiver.recv_timeout(SOON).unwrap();
+}
+
+#[test]
+fn a_function_without_an_end_of_its_period_is_not_called() {
+    const NAME: &str = "monitor::a_function_without_an_end_of_its_period_is_not_called";
+    if case().is_none() {
+        return child(NAME, "alone", &[]).passed();
+    }
+    let _deadline = deadline();
+    let never = add_monitoring_function(Duration::MAX, || panic!("never")).unwrap();
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
+    let other = add_monitoring_function(Duration::from_millis(1), move || {
+        sender.lock().unwrap().send(()).ok();
+    })
+    .unwrap();
+    for _ in 0..3 {
+        receiver.recv_timeout(SOON).unwrap();
+    }
+    never.cancel();
+    other.cancel();
 }
