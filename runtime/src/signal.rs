@@ -43,13 +43,16 @@ pub use signal_hook::consts::signal::{
 use crate::greenlet::{Builder, Greenlet};
 use crate::net::explain;
 use crate::net::socket::{Direction, Socket};
-use crate::switch;
-use crate::sys::fd;
+use crate::sys::{fd, now_ns};
+use crate::{sleep, switch};
 
 /// Those whose handler the system does not call (SIGKILL, SIGSTOP), and those by which the process
 /// learns that its own last instruction could not be done: going on is not possible, and whoever
 /// has to know (the guard against stack overflows) has a handler already.
 const REFUSED: [i32; 6] = [SIGKILL, SIGSTOP, SIGILL, SIGFPE, SIGSEGV, SIGBUS];
+
+/// How often one looks for signals while they can't be waited for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Has `handler` run in a new greenlet for each signal of that number: gevent's `signal_handler`.
 ///
@@ -160,6 +163,8 @@ pub struct Signals {
     // Unregistered first: what signals write to is closed by that.
     registered: Vec<Registered>,
     notes: Socket,
+    /// Without signals nobody else keeps the other end open.
+    _writer: Option<UnixStream>,
 }
 
 /// One signal of them.
@@ -181,6 +186,7 @@ impl Signals {
         let mut all = Signals {
             registered: Vec::new(),
             notes: Socket::new(Socket::homed(notes.into())),
+            _writer: None,
         };
         for signal in signals {
             if REFUSED.contains(&signal) {
@@ -206,6 +212,9 @@ impl Signals {
             }
             all.registered.push(registered);
         }
+        if all.registered.is_empty() {
+            all._writer = Some(writer);
+        }
         Ok(all)
     }
 
@@ -216,10 +225,11 @@ impl Signals {
 
     fn next_until(&mut self, deadline: Option<u64>) -> Option<i32> {
         switch::check();
+        // Before a signal is taken: it may raise a kill.
+        switch::share();
         loop {
             let come = |it: &&Registered| it.has_come.swap(false, Ordering::AcqRel);
             if let Some(registered) = self.registered.iter().find(come) {
-                switch::share();
                 return Some(registered.signal);
             }
             let mut notes = [0; 64];
@@ -229,9 +239,27 @@ impl Signals {
             if read.is_ok_and(|n| n > 0) {
                 continue;
             }
-            self.notes.wait_until(Direction::Read, deadline).ok()?;
+            match self.notes.wait_until(Direction::Read, deadline) {
+                Ok(()) => {}
+                Err(error) if is_late(&error) => return None,
+                // No descriptor is left to wait with on this hub. Signals must get through all the
+                // same, as the one that ends the process in order.
+                Err(error) => {
+                    tracing::debug!("waiting for signals by looking: {error}");
+                    if deadline.is_some_and(|deadline| now_ns() >= deadline) {
+                        return None;
+                    }
+                    sleep(LOOK);
+                }
+            }
         }
     }
+}
+
+/// Whether a wait has ended without news.
+fn is_late(error: &io::Error) -> bool {
+    let kind = error.kind();
+    kind == io::ErrorKind::TimedOut || kind == io::ErrorKind::WouldBlock
 }
 
 impl Iterator for Signals {

@@ -5,14 +5,16 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::TcpStream;
 use greenwood_runtime::signal::{self, Signals, raise, signal_handler};
 use greenwood_runtime::{Event, Hub, Queue, StreamServer, current_id, sleep, spawn, with_timeout};
 
+use crate::limits::processor_time;
 use crate::support::{
-    EVERYWHERE, From, any_hub, case, child, deadline, eventually, open_descriptors, spawn_on,
+    EVERYWHERE, From, any_hub, case, child, child_with_hubs, deadline, eventually,
+    open_descriptors, spawn_on,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -251,4 +253,90 @@ fn a_handler_stops_a_server() {
     let client = spawn(move || TcpStream::connect(address).map(drop));
     server.serve_forever().unwrap();
     client.join().unwrap().unwrap();
+}
+
+#[test]
+fn no_signals_never_come() {
+    const NAME: &str = "signal::no_signals_never_come";
+    if case().is_none() {
+        return child(NAME, "alone", &[]).passed();
+    }
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        let before = processor_time();
+        from.run(|| {
+            let mut none = Signals::new([]).unwrap();
+            let limit = Duration::from_millis(300);
+            assert_eq!(with_timeout(limit, || none.next()).ok().flatten(), None);
+            assert_eq!(none.next_timeout(Duration::from_millis(1)), None);
+        });
+        let took = processor_time() - before;
+        assert!(took < Duration::from_millis(150), "{took:?}");
+    }
+}
+
+#[test]
+fn signals_come_when_no_descriptor_is_left() {
+    const NAME: &str = "signal::signals_come_when_no_descriptor_is_left";
+    if case().is_none() {
+        for hubs in [1, 2, 4] {
+            child_with_hubs(NAME, "alone", hubs).passed();
+        }
+        return;
+    }
+    let _deadline = deadline();
+    spawn(|| ()).join().unwrap();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    signal_handler(signal::SIGTERM, move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    })
+    .unwrap();
+    let all: Vec<_> = (0..Hub::count())
+        .map(|_| Signals::new([signal::SIGUSR1]).unwrap())
+        .collect();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let fillers: Vec<_> = std::iter::from_fn(|| null.try_clone().ok()).collect();
+    assert!(!fillers.is_empty());
+    let waiting: Vec<_> = all
+        .into_iter()
+        .enumerate()
+        .map(|(hub, mut signals)| spawn_on(hub, move || signals.next_timeout(SOON)))
+        .collect();
+    sleep(Duration::from_millis(20));
+    raise(signal::SIGUSR1).unwrap();
+    raise(signal::SIGTERM).unwrap();
+    for greenlet in waiting {
+        assert_eq!(greenlet.join().unwrap(), Some(signal::SIGUSR1));
+    }
+    eventually("the handler is called", || seen.load(Ordering::SeqCst) == 1);
+}
+
+#[test]
+fn a_signal_that_comes_as_the_time_runs_out_is_not_lost() {
+    let _deadline = deadline();
+    let over = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&over);
+    // Each turn of this one is longer than the time for one signal.
+    let slow = spawn_on(0, move || {
+        while !theirs.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(1) {
+                std::hint::spin_loop();
+            }
+            sleep(Duration::ZERO);
+        }
+    });
+    let lost = spawn_on(0, || {
+        let mut signals = Signals::new([signal::SIGTTIN]).unwrap();
+        (0..300).find(|_| {
+            raise(signal::SIGTTIN).unwrap();
+            let limit = Duration::from_micros(500);
+            let mut tries = 0..100;
+            !tries.any(|_| with_timeout(limit, || signals.next()).is_ok())
+        })
+    });
+    assert_eq!(lost.join().unwrap(), None);
+    over.store(true, Ordering::Relaxed);
+    slow.join().unwrap();
 }
