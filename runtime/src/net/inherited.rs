@@ -23,7 +23,8 @@ pub struct Inherited {
 /// order of the configuration: socket activation, sd_listen_fds(3). None without such a manager, and
 /// at every call but the first, as they belong to the caller from then on.
 ///
-/// They are closed on exec. The variables (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`) stay in the
+/// They are closed on exec. A descriptor that is so already has been opened by this process and is
+/// not taken, nor is any behind it, should `LISTEN_FDS` say more than there are. The variables (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`) stay in the
 /// environment; a child process is not meant by them.
 ///
 /// ```no_run

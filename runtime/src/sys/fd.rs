@@ -378,10 +378,16 @@ pub(crate) fn status_flags(fd: BorrowedFd<'_>) -> io::Result<libc::c_int> {
 }
 
 /// Takes over a descriptor that this process was started with, and closes it on exec from now on;
-/// none if there is none of that number.
+/// none if there is none of that number, or it is closed on exec already: then this process has
+/// opened it itself.
 ///
 /// To be called once for each number, and only for one that the process's parent said to be ours.
 pub(crate) fn inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: takes no pointer.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) }).ok()?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        return None;
+    }
     // SAFETY: takes no pointer.
     check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
     // SAFETY: it is open, and by what the parent has said nobody else's.
