@@ -68,6 +68,11 @@ impl Group {
         self.roster.size() > 0
     }
 
+    /// Whether both have the same members.
+    pub(crate) fn is_same(&self, other: &Group) -> bool {
+        Arc::ptr_eq(&self.roster, &other.roster)
+    }
+
     pub(super) fn roster(&self) -> &Roster {
         &self.roster
     }

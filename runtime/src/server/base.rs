@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::Spawn;
+use super::accept::Gate;
 use super::seats::Seats;
 use crate::event::Event;
 use crate::greenlet::{Builder, Greenlet};
@@ -17,6 +19,7 @@ pub(super) struct Base<S> {
     /// The address, for logs.
     pub(super) name: String,
     state: Mutex<State<S>>,
+    gate: Mutex<Option<(Spawn, Arc<Gate>)>>,
     pub(super) seats: Arc<Seats>,
     /// The greenlet that accepts had no room.
     refused: AtomicBool,
@@ -54,6 +57,7 @@ impl<S: AsRawFd + Send + Sync + 'static> Base<S> {
                 acceptor: None,
                 failure: None,
             }),
+            gate: Mutex::new(None),
             seats: Arc::default(),
             refused: AtomicBool::new(false),
             stopped: Event::new(),
@@ -67,6 +71,20 @@ impl<S: AsRawFd + Send + Sync + 'static> Base<S> {
 
     pub(super) fn is_open(&self) -> bool {
         lock(&self.state).source.is_some()
+    }
+
+    /// Who lets in those who come. The same as before after accepting was suspended: those who are
+    /// still served count.
+    pub(super) fn gate(&self, spawn: Spawn, each_takes_a_descriptor: bool) -> Arc<Gate> {
+        let mut present = lock(&self.gate);
+        if let Some((of, gate)) = &*present
+            && of.is_same(&spawn)
+        {
+            return Arc::clone(gate);
+        }
+        let gate = Arc::new(Gate::new(spawn.clone(), each_takes_a_descriptor));
+        *present = Some((spawn, Arc::clone(&gate)));
+        gate
     }
 
     pub(super) fn has_started(&self) -> bool {

@@ -209,7 +209,7 @@ impl<S: DatagramSocket> DatagramServer<S> {
                 let receiver = Receiver {
                     server: self.clone(),
                     socket,
-                    gate: Gate::new(spawn, false),
+                    gate: inner.base.gate(spawn, false),
                     starter: Starter::new(inner.base.name.clone()),
                     recv_size,
                 };
@@ -301,7 +301,7 @@ impl<S: DatagramSocket> fmt::Debug for DatagramServer<S> {
 struct Receiver<S: DatagramSocket> {
     server: DatagramServer<S>,
     socket: Arc<S>,
-    gate: Gate,
+    gate: Arc<Gate>,
     starter: Starter,
     recv_size: usize,
 }

@@ -61,6 +61,14 @@ impl Spawn {
             Spawn::Greenlet | Spawn::Raw => true,
         }
     }
+
+    fn is_same(&self, other: &Spawn) -> bool {
+        match (self, other) {
+            (Spawn::Pool(size), Spawn::Pool(other)) => size == other,
+            (Spawn::In(group), Spawn::In(other)) => group.is_same(other),
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
 }
 
 impl From<usize> for Spawn {

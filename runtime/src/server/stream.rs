@@ -240,7 +240,7 @@ impl<L: Listener> StreamServer<L> {
                 let acceptor = Acceptor {
                     inner: Arc::clone(inner),
                     listener,
-                    gate: Gate::new(spawn, true),
+                    gate: inner.base.gate(spawn, true),
                     starter: Starter::new(inner.base.name.clone()),
                     max_accept,
                 };
@@ -318,7 +318,7 @@ impl<L: Listener> fmt::Debug for StreamServer<L> {
 struct Acceptor<L: Listener> {
     inner: Arc<Inner<L>>,
     listener: Arc<L>,
-    gate: Gate,
+    gate: Arc<Gate>,
     starter: Starter,
     max_accept: usize,
 }

@@ -351,3 +351,63 @@ fn unix_servers_leave_nothing_behind() {
     run();
     assert_eq!(open_descriptors(), before);
 }
+
+#[test]
+fn pool_is_the_same_after_accepting_was_suspended() {
+    let _deadline = deadline();
+    let inside = Arc::new(AtomicUsize::new(0));
+    let go = Arc::new(Event::new());
+    let (counts, waits) = (Arc::clone(&inside), Arc::clone(&go));
+    let server = StreamServer::new("127.0.0.1:0", move |_stream, _| {
+        counts.fetch_add(1, Ordering::SeqCst);
+        waits.wait();
+    })
+    .unwrap()
+    .spawn(Spawn::Pool(2));
+    server.start().unwrap();
+    let connect = || TcpStream::connect(server.local_addr()).unwrap();
+    let _first = [connect(), connect()];
+    eventually("two are served", || inside.load(Ordering::SeqCst) == 2);
+    server.stop_accepting();
+    server.start().unwrap();
+    let _waiting = [connect(), connect()];
+    sleep(Duration::from_millis(30));
+    assert_eq!(inside.load(Ordering::SeqCst), 2);
+    go.set();
+    eventually("the others are served", || {
+        inside.load(Ordering::SeqCst) == 4
+    });
+    server.stop(LONG);
+}
+
+#[test]
+fn descriptors_of_this_process_are_no_service_managers() {
+    let _deadline = deadline();
+    if case().is_some() {
+        // Its own: it is closed on exec, so nobody can have passed it on.
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let own = std::fs::File::open("/dev/null").unwrap();
+        sleep(Duration::from_millis(1));
+        assert_eq!(listen_fds().len(), 1);
+        there.write_all(b"x").unwrap();
+        assert_eq!(here.read(&mut [0]).unwrap(), 1);
+        assert_eq!(spawn(|| 7).join().unwrap(), 7);
+        assert!(own.metadata().is_ok());
+        return;
+    }
+    for count in ["50", "4294967295"] {
+        let ended = Command::new("sh")
+            .args([
+                "-c",
+                "LISTEN_PID=$$ exec \"$0\" --exact \"$1\" --nocapture 3<&0",
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .arg("server_kinds::descriptors_of_this_process_are_no_service_managers")
+            .env("GREENWOOD_TEST_CASE", "x")
+            .env("LISTEN_FDS", count)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{}: {text}", ended.status);
+    }
+}
