@@ -245,23 +245,22 @@ pub(super) fn try_accept(socket: &Socket) -> io::Result<(OwnedFd, SockAddr)> {
 }
 
 /// Waits for a connection.
-pub(super) fn accept_waiting(
+pub(crate) fn accept_waiting(
     socket: &Socket,
     until: Option<u64>,
 ) -> io::Result<(OwnedFd, SockAddr)> {
     switch::check();
+    // A backlog that is never empty is no reason to keep the hub for oneself. Before a connection
+    // is taken: it may raise a kill, and the connection would be lost.
+    switch::share();
     loop {
         match try_accept(socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 socket.wait_until(Direction::Read, until)?;
             }
             Err(error) => return Err(error),
-            Ok((fd, peer)) => {
-                // A backlog that is never empty is no reason to keep the hub for oneself.
-                switch::share();
-                // To the caller's hub, so that it needs no second descriptor there.
-                return Ok((Socket::homed(fd), peer));
-            }
+            // To the caller's hub, so that it needs no second descriptor there.
+            Ok((fd, peer)) => return Ok((Socket::homed(fd), peer)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
@@ -610,4 +610,45 @@ fn keepalive_is_the_systems() {
     assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(1));
     ours.set_keepalive(None).unwrap();
     assert!(!socket.keepalive().unwrap());
+}
+
+#[test]
+fn connection_that_is_accepted_as_the_time_runs_out_is_not_lost() {
+    const CLIENTS: usize = 300;
+    let _deadline = deadline();
+    let listener = TcpListener::bind_with_backlog("127.0.0.1:0", 1_000).unwrap();
+    let address = listener.local_addr().unwrap();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    let over = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&over);
+    // Each turn of this one is longer than the time for one connection.
+    let slow = spawn_on(0, move || {
+        while !theirs.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(1) {
+                std::hint::spin_loop();
+            }
+            sleep(Duration::ZERO);
+        }
+    });
+    let accepted = spawn_on(0, move || {
+        let (mut accepted, mut in_vain) = (0, 0);
+        while accepted < CLIENTS && in_vain < 100 {
+            let limit = Duration::from_micros(500);
+            match with_timeout(limit, || listener.accept()) {
+                Ok(connection) => {
+                    connection.unwrap();
+                    (accepted, in_vain) = (accepted + 1, 0);
+                }
+                Err(_) => in_vain += 1,
+            }
+        }
+        accepted
+    });
+    assert_eq!(accepted.join().unwrap(), CLIENTS);
+    over.store(true, Ordering::Relaxed);
+    slow.join().unwrap();
+    drop(clients);
 }
