@@ -45,6 +45,8 @@ pub(crate) struct Socket {
     is_transient: bool,
     /// A hang-up or an error is the end, of which the kernel tells once.
     ends: bool,
+    /// A read that brings less than there was room for has brought all there is.
+    drains: bool,
     /// Every further call is refused.
     closed: AtomicBool,
 }
@@ -133,7 +135,17 @@ impl Socket {
             fd,
             is_transient: false,
             ends: true,
+            drains: true,
             closed: AtomicBool::new(false),
+        }
+    }
+
+    /// As [`new`](Socket::new), for what may bring less than it has, as a Unix socket does where
+    /// descriptors were passed.
+    pub(crate) fn in_pieces(fd: OwnedFd) -> Socket {
+        Socket {
+            drains: false,
+            ..Socket::new(fd)
         }
     }
 
@@ -313,7 +325,7 @@ impl Socket {
         let drained = match &result {
             // Less than there is room for: all of it has been read. 0 is the end, which stays
             // readable.
-            Ok(n) => *n < asked && *n > 0,
+            Ok(n) => *n < asked && *n > 0 && self.drains,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         };
         if drained {
@@ -361,7 +373,8 @@ impl Socket {
     /// # Errors
     ///
     /// `TimedOut`; `ResourceBusy` when another greenlet of the hub waits for the same already
-    /// (gevent's `ConcurrentObjectUseError`); `WouldBlock` in a greenlet that unwinds.
+    /// (gevent's `ConcurrentObjectUseError`); `WouldBlock` in a greenlet that unwinds; `EBADF` when
+    /// the socket has been closed.
     pub(crate) fn wait(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
         self.wait_until(direction, switch::deadline(timeout))
     }
@@ -374,7 +387,11 @@ impl Socket {
         current::with(|task| match task {
             Some(task) => self.wait_as_greenlet(task, direction, until),
             None => self.wait_as_thread(direction, until),
-        })
+        })?;
+        match self.is_closed() {
+            true => Err(closed()),
+            false => Ok(()),
+        }
     }
 
     fn wait_as_greenlet(

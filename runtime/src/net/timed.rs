@@ -171,7 +171,8 @@ macro_rules! timed_calls {
             /// # Errors
             ///
             /// `TimedOut` after the read time-out; `ResourceBusy` when another greenlet of the hub
-            /// waits to read; `WouldBlock` in a greenlet that unwinds.
+            /// waits to read; `WouldBlock` in a greenlet that unwinds; `EBADF` after
+            /// [`close`](Self::close).
             pub fn wait_readable(&self) -> io::Result<()> {
                 self.inner.socket.wait(Direction::Read, self.read_timeout())
             }

@@ -388,3 +388,64 @@ fn nothing_is_left_behind() {
     run();
     assert_eq!(open_descriptors(), before);
 }
+
+/// What is passed along with `bytes`, in a message of their own: the standard input, by SCM_RIGHTS.
+fn send_with_descriptor(stream: &UnixStream, bytes: &[u8]) {
+    // A cmsghdr and a descriptor: the length without padding, SOL_SOCKET, SCM_RIGHTS.
+    let mut control = Vec::new();
+    control.extend(20usize.to_ne_bytes());
+    control.extend([1i32, 1, 0, 0].iter().flat_map(|it| it.to_ne_bytes()));
+    let buffers = [std::io::IoSlice::new(bytes)];
+    let message = socket2::MsgHdr::new()
+        .with_buffers(&buffers)
+        .with_control(&control);
+    let sent = socket2::SockRef::from(stream).sendmsg(&message, 0).unwrap();
+    assert_eq!(sent, bytes.len());
+}
+
+#[test]
+fn what_is_behind_a_descriptor_that_is_passed_is_read() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        // The system ends a read at such a message, whatever room there is.
+        (&there).write_all(b"one").unwrap();
+        send_with_descriptor(&there, b"two");
+        (&there).write_all(b"three").unwrap();
+        let all = from.run(move || {
+            let mut all = Vec::new();
+            here.set_read_timeout(Some(Duration::from_secs(10)))
+                .unwrap();
+            while all.len() < 11 {
+                let mut buffer = [0; 64];
+                let n = here.read(&mut buffer).unwrap();
+                all.extend_from_slice(&buffer[..n]);
+            }
+            all
+        });
+        assert_eq!(all, b"onetwothree");
+    }
+}
+
+#[test]
+fn waits_of_a_closed_socket_fail() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let theirs = here.clone();
+        let waiting = from.start(move || theirs.wait_readable().unwrap_err());
+        sleep(Duration::from_millis(1));
+        here.close();
+        assert_eq!(waiting().raw_os_error(), Some(EBADF));
+        from.run(move || {
+            assert_eq!(
+                here.wait_readable().unwrap_err().raw_os_error(),
+                Some(EBADF)
+            );
+            assert_eq!(
+                here.wait_writable().unwrap_err().raw_os_error(),
+                Some(EBADF)
+            );
+        });
+    }
+}

@@ -113,7 +113,7 @@ impl UnixStream {
     /// As [`from_fd`](UnixStream::from_fd), for a descriptor that is non-blocking already.
     pub(crate) fn from_nonblocking(fd: OwnedFd) -> UnixStream {
         UnixStream {
-            inner: SharedFd::new(Timed::new(Socket::new(fd))),
+            inner: SharedFd::new(Timed::new(Socket::in_pieces(fd))),
         }
     }
 
