@@ -2,22 +2,20 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::fs::{self, File, Permissions};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, SockRef, Type};
-
 use crate::event::Event;
 use crate::greenlet::{Builder, Current, Greenlet, getcurrent};
+use crate::net::listener::accept_waiting;
 use crate::net::socket::{Direction, Socket};
-use crate::net::{TcpListener, ToSocketAddrs, explain, is_exhaustion};
+use crate::net::{SocketFile, TcpListener, ToSocketAddrs, UnixListener, explain, is_exhaustion};
 use crate::sys::fd;
 use crate::task::lock;
 use crate::{Hub, kill_greenlet, run_info, sleep};
@@ -75,11 +73,14 @@ type Command = dyn Fn(&str) -> String + Send + Sync;
 struct Inner {
     /// None once stopped.
     listener: Mutex<Option<Arc<Socket>>>,
-    /// The Unix socket's, which is removed at the end.
+    /// The Unix socket's, and the file there, which is removed at the end.
     path: Option<PathBuf>,
+    file: Mutex<Option<SocketFile>>,
     address: Option<SocketAddr>,
     settings: Mutex<Settings>,
     acceptor: Mutex<Option<Greenlet<()>>>,
+    /// How many have been let in.
+    admitted: AtomicUsize,
     /// By the numbers of their greenlets.
     connections: Mutex<HashMap<u64, Current>>,
     stopped: Event,
@@ -103,25 +104,13 @@ impl BackdoorServer {
     ///
     /// # Errors
     ///
-    /// `AddrInUse` when somebody listens there, or it is no socket; what the system says.
+    /// `AddrInUse` when somebody listens there, or it is no socket; what the system says, with the
+    /// path.
     pub fn unix(path: impl AsRef<Path>) -> io::Result<BackdoorServer> {
         let path = path.as_ref();
-        remove_left_over(path)?;
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
-            .map_err(explain)?;
-        // Before it has a name, so that nobody else can connect in between: it gets the mode of its
-        // descriptor.
-        let socket = File::from(OwnedFd::from(socket));
-        socket.set_permissions(Permissions::from_mode(0o600))?;
-        SockRef::from(&socket).bind(&SockAddr::unix(path)?)?;
-        let server = BackdoorServer::new(OwnedFd::from(socket), Some(path.to_owned()), None);
-        // Whoever may have changed the mode on the way: it must be right before it is listened to.
-        let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            fs::set_permissions(path, Permissions::from_mode(0o600))?;
-        }
-        server.listen()?;
-        Ok(server)
+        let (socket, file) = UnixListener::replace_private(path)?.into_parts();
+        let path = Some(path.to_owned());
+        Ok(BackdoorServer::new(socket, path, file, None))
     }
 
     /// Listens on a TCP port of this machine; port 0 takes a free one. Every user of the machine may
@@ -151,31 +140,36 @@ impl BackdoorServer {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let fd = listener.as_fd().try_clone_to_owned().map_err(explain)?;
-        Ok(BackdoorServer::new(fd, None, Some(address)))
+        Ok(BackdoorServer::new(
+            Socket::new(fd),
+            None,
+            None,
+            Some(address),
+        ))
     }
 
-    fn new(fd: OwnedFd, path: Option<PathBuf>, address: Option<SocketAddr>) -> BackdoorServer {
+    fn new(
+        listener: Socket,
+        path: Option<PathBuf>,
+        file: Option<SocketFile>,
+        address: Option<SocketAddr>,
+    ) -> BackdoorServer {
         BackdoorServer {
             inner: Arc::new(Inner {
-                listener: Mutex::new(Some(Arc::new(Socket::new(fd)))),
+                listener: Mutex::new(Some(Arc::new(listener))),
                 path,
+                file: Mutex::new(file),
                 address,
                 settings: Mutex::new(Settings {
                     idle: IDLE,
                     commands: Vec::new(),
                 }),
                 acceptor: Mutex::default(),
+                admitted: AtomicUsize::new(0),
                 connections: Mutex::default(),
                 stopped: Event::new(),
                 begun: Instant::now(),
             }),
-        }
-    }
-
-    fn listen(&self) -> io::Result<()> {
-        match &*lock(&self.inner.listener) {
-            Some(listener) => SockRef::from(&listener.as_fd()).listen(MAX_CONNECTIONS as i32),
-            None => Ok(()),
         }
     }
 
@@ -233,7 +227,8 @@ impl BackdoorServer {
     ///
     /// # Errors
     ///
-    /// As [`start`](BackdoorServer::start).
+    /// As [`start`](BackdoorServer::start). What the system says when nobody can connect any more is
+    /// logged: then it is stopped.
     pub fn serve_forever(&self) -> io::Result<()> {
         self.start()?;
         self.inner.stopped.wait();
@@ -243,7 +238,7 @@ impl BackdoorServer {
     /// Ends it: all connections are cut, and the Unix socket is removed.
     pub fn stop(&self) {
         let inner = &self.inner;
-        let listener = lock(&inner.listener).take();
+        lock(&inner.listener).take();
         // From now on nobody who has been let in stays.
         inner.stopped.set();
         let connections: Vec<_> = lock(&inner.connections).values().cloned().collect();
@@ -251,9 +246,7 @@ impl BackdoorServer {
         if let Some(acceptor) = acceptor {
             acceptor.kill();
         }
-        if let (Some(_), Some(path)) = (listener, &inner.path) {
-            fs::remove_file(path).ok();
-        }
+        drop(lock(&inner.file).take());
         // Whoever stops it by a command of its own goes last.
         let me = getcurrent().map(|current| current.id());
         let (mine, others): (Vec<_>, _) = connections
@@ -263,64 +256,61 @@ impl BackdoorServer {
     }
 }
 
-/// Removes a Unix socket that nobody listens to.
-fn remove_left_over(path: &Path) -> io::Result<()> {
-    let in_use = |why: &str| {
-        let text = format!("{}: {why}", path.display());
-        Err(io::Error::new(io::ErrorKind::AddrInUse, text))
-    };
-    match fs::symlink_metadata(path) {
-        Err(_) => Ok(()),
-        Ok(file) if !file.file_type().is_socket() => in_use("there is a file that is no socket"),
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            _ => in_use("somebody listens there"),
-        },
-    }
-}
-
 impl Inner {
     fn accept(self: &Arc<Self>, listener: &Socket) {
         loop {
-            let accepted = SockRef::from(&listener.as_fd()).accept();
-            let waited = match accepted {
-                Ok((connection, _)) => {
-                    self.admit(connection);
-                    Ok(())
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    listener.wait(Direction::Read, None)
-                }
-                Err(error) if is_exhaustion(&error) => {
-                    sleep(PAUSE);
-                    Ok(())
-                }
+            match accept_waiting(listener, None) {
+                Ok((connection, _)) => self.admit(connection),
+                Err(error) if is_exhaustion(&error) => sleep(PAUSE),
                 // A connection that was given up while it waited.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = waited {
-                tracing::error!("the backdoor ends: {error}");
-                return;
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // The caller unwinds.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::error!("the backdoor ends: {error}");
+                    lock(&self.listener).take();
+                    self.stopped.set();
+                    return;
+                }
             }
         }
     }
 
-    fn admit(self: &Arc<Self>, connection: socket2::Socket) {
-        if connection.set_nonblocking(true).is_err() {
-            return;
-        }
-        let socket = Socket::new(Socket::homed(OwnedFd::from(connection)));
-        if lock(&self.connections).len() >= MAX_CONNECTIONS {
+    fn admit(self: &Arc<Self>, connection: OwnedFd) {
+        let socket = Socket::new(connection);
+        let Some(admission) = Admission::of(self) else {
             let text = format!("error: there are {MAX_CONNECTIONS} connections already\n");
             fd::send(socket.as_fd(), text.as_bytes()).ok();
             return;
-        }
-        let inner = Arc::clone(self);
+        };
         let builder = Builder::new().name("backdoor connection");
-        if let Err(error) = builder.spawn(move || Connection::new(inner, socket).serve()) {
+        let started = builder.spawn(move || {
+            let inner = Arc::clone(&admission.0);
+            Connection::new(inner, socket).serve();
+        });
+        if let Err(error) = started {
             tracing::error!("the backdoor can't answer: {error}");
         }
+    }
+}
+
+/// The right to be one of those who are connected.
+struct Admission(Arc<Inner>);
+
+impl Admission {
+    fn of(inner: &Arc<Inner>) -> Option<Admission> {
+        // Only one greenlet admits.
+        if inner.admitted.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+            return None;
+        }
+        inner.admitted.fetch_add(1, Ordering::Relaxed);
+        Some(Admission(Arc::clone(inner)))
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.admitted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

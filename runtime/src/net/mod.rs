@@ -7,7 +7,7 @@ mod address;
 mod any;
 mod connect;
 mod inherited;
-mod listener;
+pub(crate) mod listener;
 pub mod parking;
 mod resolve;
 pub(crate) mod select;
@@ -35,6 +35,7 @@ pub use tls::{
     ClientTls, ClientTlsBuilder, Identity, ServerTls, ServerTlsBuilder, TlsInfo, TlsStream,
 };
 pub use udp::UdpSocket;
+pub(crate) use unix::SocketFile;
 pub use unix::{UnixCredentials, UnixDatagram, UnixListener, UnixStream};
 
 use std::io;

@@ -304,3 +304,68 @@ fn a_stopped_backdoor_leaves_nothing() {
     }
     assert_eq!(open_descriptors(), before);
 }
+
+#[test]
+fn many_who_come_at_once_are_no_more_than_the_limit() {
+    let _deadline = deadline();
+    let server = BackdoorServer::tcp("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    // They wait in the backlog, and are taken in a row.
+    let clients: Vec<_> = (0..60)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    server.start().unwrap();
+    let served = clients.iter().filter(|client| {
+        client
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let mut client = Client(BufReader::new(*client));
+        client.0.get_mut().write_all(b"\n").ok();
+        let mut line = String::new();
+        client.0.read_line(&mut line).is_ok() && line == "ok\n"
+    });
+    assert_eq!(served.count(), 8);
+    drop(clients);
+    eventually("they have gone", || server.connections() == 0);
+    let mut client = Client(BufReader::new(TcpStream::connect(address).unwrap()));
+    assert_eq!(client.ask(""), ["ok"]);
+    server.stop();
+}
+
+#[test]
+fn a_path_whose_listener_takes_nobody_does_not_hold_the_hub() {
+    let _deadline = deadline();
+    let path = free_path();
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let address = socket2::SockAddr::unix(&path).unwrap();
+    socket.bind(&address).unwrap();
+    socket.listen(0).unwrap();
+    let filler = || {
+        let kind = socket2::Type::STREAM.nonblocking();
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, kind, None).unwrap();
+        socket.connect(&address).is_ok().then_some(socket)
+    };
+    let _fillers: Vec<_> = std::iter::from_fn(filler).take(100).collect();
+    let theirs = path.clone();
+    let error = spawn(move || BackdoorServer::unix(&theirs).unwrap_err());
+    assert!(
+        error.join_timeout(Duration::from_secs(10)),
+        "the hub is blocked"
+    );
+    assert_eq!(error.join().unwrap().kind(), ErrorKind::AddrInUse);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_stop_leaves_the_socket_of_a_successor() {
+    let _deadline = deadline();
+    let (first, path) = started();
+    std::fs::remove_file(&path).unwrap();
+    let second = BackdoorServer::unix(&path).unwrap();
+    second.start().unwrap();
+    first.stop();
+    let mut client = Client::new(&path);
+    assert_eq!(client.ask(""), ["ok"]);
+    second.stop();
+    assert!(!path.exists());
+}

@@ -1,9 +1,9 @@
 //! [`UnixListener`].
 
-use std::fs;
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,13 @@ use crate::net::explain;
 use crate::net::listener::{BACKLOG, accept_waiting, try_accept};
 use crate::net::socket::{Direction, Socket};
 use crate::switch;
+use crate::sys::now_ns;
+
+/// How long one waits for others that replace a socket in the same directory.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a socket has to refuse connections before it is taken for one that was left behind.
+const GRACE: Duration = Duration::from_millis(5);
 
 /// A Unix socket that listens.
 ///
@@ -47,23 +54,34 @@ impl UnixListener {
     /// file that a process has left behind. [`replace`](UnixListener::replace) removes such a one.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         let path = path.as_ref();
-        UnixListener::bind_path(path).map_err(|error| cannot_listen(path, &error))
+        UnixListener::bind_path(path, None).map_err(|error| cannot_listen(path, &error))
     }
 
     /// As [`bind`](UnixListener::bind), and a socket at the path that nobody listens on any more is
     /// replaced. One that is in use, and anything that is no socket, stays.
     ///
-    /// Of two that replace the same path at the same moment one has it.
+    /// Of several that replace the same path at the same moment one has it, also of several
+    /// processes: they take turns by a lock on the directory (flock(2)), if that can be read.
     ///
     /// # Errors
     ///
     /// What the system says, with the path: `AddrInUse` if somebody listens there, or there is
     /// something else than a socket.
     pub fn replace(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        let path = path.as_ref();
-        let listener = match UnixListener::bind_path(path) {
+        UnixListener::replace_with_mode(path.as_ref(), None)
+    }
+
+    /// As [`replace`](UnixListener::replace), for the owner alone: mode 0600, from the first moment
+    /// on.
+    pub(crate) fn replace_private(path: &Path) -> io::Result<UnixListener> {
+        UnixListener::replace_with_mode(path, Some(0o600))
+    }
+
+    fn replace_with_mode(path: &Path, mode: Option<u32>) -> io::Result<UnixListener> {
+        let _turn = turn_to_replace(path);
+        let listener = match UnixListener::bind_path(path, mode) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
-                remove_stale(path).and_then(|()| UnixListener::bind_path(path))
+                remove_stale(path).and_then(|()| UnixListener::bind_path(path, mode))
             }
             listener => listener,
         };
@@ -79,7 +97,7 @@ impl UnixListener {
         match address.as_pathname() {
             Some(path) => UnixListener::bind(path),
             None => Ok(UnixListener {
-                socket: listen(address)?,
+                socket: listen(address, None)?,
                 _file: None,
             }),
         }
@@ -99,12 +117,17 @@ impl UnixListener {
         })
     }
 
-    fn bind_path(path: &Path) -> io::Result<UnixListener> {
-        let socket = listen(&SocketAddr::from_pathname(path)?)?;
+    fn bind_path(path: &Path, mode: Option<u32>) -> io::Result<UnixListener> {
+        let socket = listen(&SocketAddr::from_pathname(path)?, mode)?;
         Ok(UnixListener {
             socket,
             _file: SocketFile::of(path),
         })
+    }
+
+    /// The socket, and its file, which is removed when that is dropped.
+    pub(crate) fn into_parts(self) -> (Socket, Option<SocketFile>) {
+        (self.socket, self._file)
     }
 
     /// Waits for a connection.
@@ -163,13 +186,27 @@ impl UnixListener {
     }
 }
 
-fn listen(address: &SocketAddr) -> io::Result<Socket> {
+fn listen(address: &SocketAddr, mode: Option<u32>) -> io::Result<Socket> {
+    let path = address.as_pathname();
     let address = to_system(address)?;
     let socket =
         socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(explain)?;
-    socket.bind(&address)?;
-    socket.listen(BACKLOG)?;
-    Ok(Socket::new(socket.into()))
+    let socket = File::from(OwnedFd::from(socket));
+    if let Some(mode) = mode {
+        // Before it has a name, so that nobody else can connect in between: the file gets the mode
+        // of the descriptor.
+        socket.set_permissions(Permissions::from_mode(mode))?;
+    }
+    SockRef::from(&socket).bind(&address)?;
+    if let (Some(mode), Some(path)) = (mode, path) {
+        // Whoever may have changed the mode on the way: it must be right before it is listened to.
+        let given = fs::metadata(path)?.permissions().mode() & 0o777;
+        if given & !mode != 0 {
+            fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+    }
+    SockRef::from(&socket).listen(BACKLOG)?;
+    Ok(Socket::new(OwnedFd::from(socket)))
 }
 
 fn cannot_listen(path: &Path, error: &io::Error) -> io::Error {
@@ -179,8 +216,35 @@ fn cannot_listen(path: &Path, error: &io::Error) -> io::Error {
     )
 }
 
-/// Whether there is a socket that nobody listens on.
+/// The right to replace a socket in the directory of `path`, as long as the file is open. None
+/// without a permission for it, or if somebody keeps it to himself.
+fn turn_to_replace(path: &Path) -> Option<File> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let directory = File::open(directory).ok()?;
+    let until = switch::later(PATIENCE);
+    while let Err(TryLockError::WouldBlock) = directory.try_lock() {
+        if !switch::may_wait() || now_ns() >= until {
+            return None;
+        }
+        crate::sleep(Duration::from_millis(1));
+    }
+    Some(directory)
+}
+
+/// Whether there is a socket that nobody listens on, nor begins to.
 fn is_stale(path: &Path) -> bool {
+    is_refused(path) && {
+        // Somebody may have bound it and not got to listening.
+        crate::sleep(GRACE);
+        is_refused(path)
+    }
+}
+
+/// Whether there is a socket that takes no connections.
+fn is_refused(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     if !is_socket {
         return false;
@@ -204,7 +268,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
     }
-    if !is_stale(&aside) {
+    if !is_refused(&aside) {
         fs::hard_link(&aside, path).ok();
     }
     fs::remove_file(&aside)
@@ -212,7 +276,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 /// The file of a listener.
 #[derive(Debug)]
-struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,

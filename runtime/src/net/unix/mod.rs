@@ -8,6 +8,7 @@ mod listener;
 mod stream;
 
 pub use datagram::UnixDatagram;
+pub(crate) use listener::SocketFile;
 pub use listener::UnixListener;
 pub use stream::{UnixCredentials, UnixStream};
 
