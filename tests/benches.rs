@@ -10,8 +10,6 @@
 
 #[path = "../benches/end_to_end/case.rs"]
 mod case;
-#[path = "../benches/end_to_end/chart.rs"]
-mod chart;
 #[path = "../benches/end_to_end/connection.rs"]
 mod connection;
 #[path = "../benches/end_to_end/handshake.rs"]
@@ -26,14 +24,14 @@ mod options;
 mod paced;
 #[path = "../benches/end_to_end/plot.rs"]
 mod plot;
+#[path = "../benches/report/mod.rs"]
+mod report;
 #[path = "../benches/end_to_end/results.rs"]
 mod results;
 #[path = "../benches/end_to_end/sample.rs"]
 mod sample;
 #[path = "../benches/end_to_end/server.rs"]
 mod server;
-#[path = "../benches/end_to_end/system.rs"]
-mod system;
 #[path = "../benches/end_to_end/table.rs"]
 mod table;
 
@@ -45,14 +43,15 @@ use std::slice;
 use std::time::Duration;
 
 use case::{Case, HALF};
-use chart::Scale;
 use histogram::Histogram;
 use options::Options;
 use paced::Pace;
+use report::chart::Scale;
+use report::results::{Kind, Measurable as _};
+use report::system::Cores;
 use results::Results;
 use sample::Sample;
-use server::{Kind, Server, ServerCommand};
-use system::Cores;
+use server::{Server, ServerCommand};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -277,7 +276,7 @@ fn highest_rate_is_that_of_the_fastest_websocket_server() {
         ("64", 0, "floor", name, 120_000.0),
         ("pipe", 0, "uws", name, 1_000_000.0),
     ]);
-    assert_eq!(results.highest_rate(), 90_000.0);
+    assert_eq!(results::highest_rate(&results), 90_000.0);
 }
 
 #[test]

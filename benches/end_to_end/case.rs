@@ -1,5 +1,7 @@
 //! What can be measured.
 
+use crate::report::results::{Kind, Measurable};
+
 /// One of the cases that the head comment of the program describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Case {
@@ -92,8 +94,10 @@ pub(crate) const ALL: [Case; 10] = [
     }),
 ];
 
-impl Case {
-    pub(crate) fn name(self) -> &'static str {
+impl Measurable for Case {
+    const BASE: Kind = Kind::Peer;
+
+    fn name(self) -> &'static str {
         match self {
             Case::Echo(echo) => echo.name,
             Case::FanOut(fan_out) => fan_out.name,
@@ -103,10 +107,12 @@ impl Case {
         }
     }
 
-    pub(crate) fn named(name: &str) -> Option<Case> {
+    fn named(name: &str) -> Option<Case> {
         ALL.into_iter().find(|case| case.name() == name)
     }
+}
 
+impl Case {
     /// What it is, in a line.
     pub(crate) fn describe(self) -> String {
         match self {

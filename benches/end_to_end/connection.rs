@@ -13,7 +13,7 @@ use greenwood::websocket::proto::{OpCode, encode_frame};
 
 use crate::Result;
 use crate::histogram::Histogram;
-use crate::server::Kind;
+use crate::report::results::Kind;
 
 /// Behind the path, with the key and the answer of RFC 6455, 1.3.
 pub(crate) const REQUEST: &str = " HTTP/1.1\r\n\

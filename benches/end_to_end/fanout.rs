@@ -12,9 +12,10 @@ use crate::case::{FAN_OUT_CONNECTIONS, FanOut};
 use crate::connection;
 use crate::histogram::Histogram;
 use crate::options::Options;
-use crate::sample::Sample;
-use crate::server::{Kind, Server};
-use crate::system::{self, Cpu};
+use crate::report::results::Kind;
+use crate::report::system::{self, Cpu};
+use crate::sample::{self, Sample};
+use crate::server::Server;
 
 /// So many messages come before it counts.
 const WARM_UP: usize = 10;
@@ -42,7 +43,7 @@ pub(crate) fn measure(server: &Server, case: &FanOut, options: &Options) -> Resu
         audience.publish(&mut latencies)?;
     }
     let elapsed = began.elapsed();
-    Ok(Sample::of_traffic(
+    Ok(sample::of_traffic(
         elapsed,
         &latencies,
         &server.cpu()?.since(&server_before),

@@ -13,9 +13,10 @@ use crate::connection::{ACCEPT, REQUEST};
 use crate::histogram::Histogram;
 use crate::load::{PATIENCE, WARM_UP};
 use crate::options::Options;
-use crate::sample::Sample;
-use crate::server::{Kind, Server};
-use crate::system::Cpu;
+use crate::report::results::Kind;
+use crate::report::system::Cpu;
+use crate::sample::{self, Sample};
+use crate::server::Server;
 
 /// A Close frame with 1000, masked. `benches/peers/floor.rs` knows it, too.
 const CLOSE: &[u8] = &[0x88, 0x82, 0x9d, 0x31, 0x07, 0x5e, 0x9e, 0xd9];
@@ -55,7 +56,7 @@ pub(crate) fn measure(server: &Server, options: &Options) -> Result<Sample> {
     let began = Instant::now();
     run.until(began + options.duration)?;
     let elapsed = began.elapsed();
-    let sample = Sample::of_traffic(
+    let sample = sample::of_traffic(
         elapsed,
         &run.latencies,
         &server.cpu()?.since(&server_before),

@@ -9,9 +9,10 @@ use crate::Result;
 use crate::case::Idle;
 use crate::connection;
 use crate::options::Options;
+use crate::report::results::Kind;
+use crate::report::system::{self, Cores};
 use crate::sample::{self, Sample};
-use crate::server::{Kind, Server, ServerCommand, pause};
-use crate::system::{self, Cores};
+use crate::server::{Server, ServerCommand, pause};
 
 /// What the server is given to put itself in order: one may give memory back only after a while.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -12,9 +12,9 @@ use crate::case::Echo;
 use crate::connection::{Connection, Script};
 use crate::histogram::Histogram;
 use crate::options::Options;
-use crate::sample::Sample;
+use crate::report::system::Cpu;
+use crate::sample::{self, Sample};
 use crate::server::Server;
-use crate::system::Cpu;
 
 /// How long the loop runs before it counts.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(400);
@@ -73,7 +73,7 @@ pub(crate) fn measure(
             let part = driver.join().map_err(|_| "the generator panicked")??;
             latencies.merge(&part);
         }
-        Ok(Sample::of_traffic(
+        Ok(sample::of_traffic(
             elapsed,
             &latencies,
             &server_cpu,

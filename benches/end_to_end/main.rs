@@ -84,7 +84,6 @@
 #![forbid(unsafe_code)]
 
 mod case;
-mod chart;
 mod connection;
 mod fanout;
 mod handshake;
@@ -94,10 +93,11 @@ mod load;
 mod options;
 mod paced;
 mod plot;
+#[path = "../report/mod.rs"]
+mod report;
 mod results;
 mod sample;
 mod server;
-mod system;
 mod table;
 
 use std::path::Path;
@@ -105,9 +105,10 @@ use std::process::ExitCode;
 
 use case::Case;
 use options::Options;
+use report::results::Kind;
+use report::system::{self, Cores, Machine};
 use results::Results;
-use server::{Kind, Server};
-use system::{Cores, Machine};
+use server::Server;
 
 /// What goes wrong here ends as a line of text.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -174,8 +175,10 @@ fn measure(options: &Options) -> Result<Results> {
     let commands = server::commands(options)?;
     let cores = Cores::allowed()?;
     system::raise_descriptor_limit();
-    let secs = options.duration.as_secs_f64();
-    let mut results = Results::new(&commands, Machine::this(&cores), secs, options.text);
+    let servers = commands.iter();
+    let servers = servers.map(|command| (command.name.clone(), command.kind));
+    let settings = table::settings(options.duration, options.text);
+    let mut results = Results::new(servers.collect(), Machine::this(&cores), settings);
     println!("{}", table::heading(&results));
     if commands.iter().any(|command| cores.shared(command.cores)) {
         println!("There is no core for the generator alone: it takes part of the servers'.\n");
@@ -187,7 +190,9 @@ fn measure(options: &Options) -> Result<Results> {
         .map(|command| Server::start(command, &cores))
         .collect::<Result<Vec<_>>>()?;
     for &case in &options.cases {
-        let rate = options.rate.unwrap_or_else(|| results.highest_rate() / 2.0);
+        let rate = options
+            .rate
+            .unwrap_or_else(|| results::highest_rate(&results) / 2.0);
         if case == Case::Half {
             let what = options
                 .rate

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::case::{self, Case};
+use crate::report::results::Measurable;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Options {

@@ -10,9 +10,9 @@ use crate::connection::{Connection, Script};
 use crate::histogram::Histogram;
 use crate::load::{Loop, PATIENCE, WARM_UP};
 use crate::options::Options;
+use crate::report::system::Cpu;
 use crate::sample::{self, Sample, micros};
 use crate::server::Server;
-use crate::system::Cpu;
 
 /// At `rate` messages per second, over all connections in turn.
 pub(crate) fn measure(server: &Server, rate: f64, options: &Options) -> Result<Sample> {
@@ -29,7 +29,7 @@ pub(crate) fn measure(server: &Server, rate: f64, options: &Options) -> Result<S
     let (server_before, me_before) = (server.cpu()?, Cpu::of(me)?);
     let began = Instant::now();
     run.during(options.duration, &mut latencies, &mut late)?;
-    Ok(Sample::of_traffic(
+    Ok(sample::of_traffic(
         began.elapsed(),
         &latencies,
         &server.cpu()?.since(&server_before),

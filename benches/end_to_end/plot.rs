@@ -1,16 +1,13 @@
 //! Plots of the results, as SVG: which there are, and what is in them. `chart` draws.
 
 use crate::case::{ALL, Case};
-use crate::chart::{Bar, Chart, Group, Tone};
+use crate::report::chart::{Chart, Group};
+use crate::report::plot::{absolute, bars, decimals, subtitle};
 use crate::results::Results;
 use crate::sample;
-use crate::server::Kind;
 
 /// Ratios beyond are cut off: the bars of what is ten times slower would hide all else.
 const RATIO_CAP: f64 = 2.0;
-
-/// The same for latencies and memory, as multiples of what ours or the base have.
-const CAP: f64 = 3.0;
 
 /// Names of files, and what belongs into them. A plot for which there are no results is left out.
 pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
@@ -120,65 +117,4 @@ fn memory(results: &Results) -> Chart {
         "KiB, without the kernel's".to_owned(),
         groups.collect(),
     )
-}
-
-fn absolute(results: &Results, title: &str, axis: String, mut groups: Vec<Group>) -> Chart {
-    groups.retain(|group| !group.bars.is_empty());
-    let tones = [Tone::Ours, Tone::Base];
-    let near = groups.iter().flat_map(|group| &group.bars);
-    let near = near.filter(|bar| tones.contains(&bar.tone));
-    let most = near.map(|bar| bar.value).fold(0.0, f64::max);
-    Chart {
-        title: title.to_owned(),
-        subtitle: subtitle(results),
-        axis,
-        groups,
-        cap: if most > 0.0 {
-            most * CAP
-        } else {
-            f64::INFINITY
-        },
-        mark: None,
-    }
-}
-
-/// One bar for each server that has such a value; `of` gives it, and what stands beside it.
-fn bars(results: &Results, of: impl Fn(usize) -> (f64, String)) -> Vec<Bar> {
-    let mut others = 0;
-    let mut bars = Vec::new();
-    for server in results.servers() {
-        let tone = match results.kind(server) {
-            Kind::Floor => Tone::Floor,
-            Kind::Parked => Tone::Parked,
-            Kind::Ours => Tone::Ours,
-            _ if server == results.base() => Tone::Base,
-            Kind::Peer | Kind::Hubs => {
-                others += 1;
-                Tone::Other(others - 1)
-            }
-        };
-        let (value, text) = of(server);
-        if value.is_finite() {
-            bars.push(Bar {
-                name: results.name(server).to_owned(),
-                tone,
-                value,
-                text,
-            });
-        }
-    }
-    bars
-}
-
-fn subtitle(results: &Results) -> String {
-    format!("{}; medians", results.machine.describe())
-}
-
-/// So many that three figures are seen.
-fn decimals(value: f64) -> usize {
-    match value {
-        100.0.. => 0,
-        10.0.. => 1,
-        _ => 2,
-    }
 }

@@ -1,12 +1,10 @@
-//! What one measurement gives: numbers with names, which are those of the JSON file.
+//! The numbers that a measurement of a server gives: their names in the JSON file.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use crate::histogram::Histogram;
-use crate::system::Cpu;
+pub(crate) use crate::report::sample::Sample;
+use crate::report::system::Cpu;
 
 /// How many messages (or handshakes) were counted.
 pub(crate) const COUNT: &str = "count";
@@ -36,57 +34,27 @@ pub(crate) const BYTES_LARGE: &str = "bytes_per_connection_after_64_kib";
 /// Processor time of a process whose connections say nothing, in percent of one core.
 pub(crate) const IDLE_PERCENT: &str = "idle_percent";
 
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Sample(BTreeMap<String, f64>);
-
-impl Sample {
-    /// Of messages, or handshakes: as many as there are latencies.
-    pub(crate) fn of_traffic(
-        elapsed: Duration,
-        latencies: &Histogram,
-        server: &Cpu,
-        generator: &Cpu,
-    ) -> Sample {
-        let count = latencies.total() as f64;
-        let percent = |duration: Duration| duration.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
-        Sample::default()
-            .with(COUNT, count)
-            .with(PER_SECOND, count / elapsed.as_secs_f64())
-            // Not a number if there was none; the table shows it so.
-            .with(CPU_US, micros(server.busy()) / count)
-            .with(CAPACITY, count / server.busiest().as_secs_f64())
-            .with(SERVER_PERCENT, percent(server.busy()))
-            .with(GENERATOR_PERCENT, percent(generator.busy()))
-            .with(WAITED_PERCENT, percent(server.waited + generator.waited))
-            .with(P50_US, micros(latencies.quantile(0.5)))
-            .with(P99_US, micros(latencies.quantile(0.99)))
-            .with(P999_US, micros(latencies.quantile(0.999)))
-    }
-
-    pub(crate) fn with(mut self, name: &str, value: f64) -> Sample {
-        self.0.insert(name.to_owned(), value);
-        self
-    }
-
-    pub(crate) fn value(&self, name: &str) -> Option<f64> {
-        self.0.get(name).copied()
-    }
-
-    pub(crate) fn to_json(&self) -> Map<String, Value> {
-        let pairs = self.0.iter();
-        pairs
-            .map(|(name, &value)| (name.clone(), value.into()))
-            .collect()
-    }
-
-    /// Takes all numbers that are of a sample. What is null in JSON was not a number before.
-    pub(crate) fn from_json(map: &Map<String, Value>) -> Sample {
-        let numbers = map
-            .iter()
-            .filter(|(name, _)| name.as_str() != "round")
-            .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)));
-        Sample(numbers.collect())
-    }
+/// Of messages, or handshakes: as many as there are latencies.
+pub(crate) fn of_traffic(
+    elapsed: Duration,
+    latencies: &Histogram,
+    server: &Cpu,
+    generator: &Cpu,
+) -> Sample {
+    let count = latencies.total() as f64;
+    let percent = |duration: Duration| duration.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
+    Sample::default()
+        .with(COUNT, count)
+        .with(PER_SECOND, count / elapsed.as_secs_f64())
+        // Not a number if there was none; the table shows it so.
+        .with(CPU_US, micros(server.busy()) / count)
+        .with(CAPACITY, count / server.busiest().as_secs_f64())
+        .with(SERVER_PERCENT, percent(server.busy()))
+        .with(GENERATOR_PERCENT, percent(generator.busy()))
+        .with(WAITED_PERCENT, percent(server.waited + generator.waited))
+        .with(P50_US, micros(latencies.quantile(0.5)))
+        .with(P99_US, micros(latencies.quantile(0.99)))
+        .with(P999_US, micros(latencies.quantile(0.999)))
 }
 
 pub(crate) fn micros(duration: Duration) -> f64 {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::connection;
 use crate::options::Options;
-use crate::system::{Cores, Cpu};
+use crate::report::results::Kind;
+use crate::report::system::{Cores, Cpu};
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(60);
@@ -16,43 +17,6 @@ const START: Duration = Duration::from_secs(60);
 /// The example that is our server, and the one that is the limit.
 const OURS: &str = "echo_bench";
 const FLOOR: &str = "floor";
-
-/// What a server is to the measurements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Ours,
-    /// Ours, with another number of hubs and cores.
-    Hubs,
-    Peer,
-    /// Ours in the parked style.
-    Parked,
-    /// Sends bytes back as they are: no WebSocket.
-    Floor,
-}
-
-impl Kind {
-    const ALL: [Kind; 5] = [
-        Kind::Ours,
-        Kind::Hubs,
-        Kind::Peer,
-        Kind::Parked,
-        Kind::Floor,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Kind::Ours => "ours",
-            Kind::Hubs => "hubs",
-            Kind::Peer => "peer",
-            Kind::Parked => "parked",
-            Kind::Floor => "floor",
-        }
-    }
-
-    pub(crate) fn named(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
 
 /// A server's name, and its command with `{port}` in it.
 #[derive(Debug, Clone)]

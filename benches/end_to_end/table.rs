@@ -1,34 +1,15 @@
 //! Tables for people.
 
-use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
 
 use crate::case::Case;
+use crate::report::results::Kind;
+use crate::report::table::Show::{Median, Percent, Ratio};
+use crate::report::table::{self, Column, column};
 use crate::results::Results;
 use crate::sample;
-use crate::server::Kind;
-
-/// One column of a table.
-struct Column {
-    title: &'static str,
-    /// Which number of a sample.
-    name: &'static str,
-    show: Show,
-}
-
-enum Show {
-    /// The median, with so many decimals.
-    Median(usize),
-    /// The same as a percentage.
-    Percent(usize),
-    /// The ratio to the base.
-    Ratio,
-}
-
-use Show::{Median, Percent, Ratio};
-
-const fn column(title: &'static str, name: &'static str, show: Show) -> Column {
-    Column { title, name, show }
-}
 
 const TRAFFIC: &[Column] = &[
     column("messages/s", sample::PER_SECOND, Median(0)),
@@ -86,65 +67,38 @@ const HUBS: &[Column] = &[
     column("waited", sample::WAITED_PERCENT, Percent(1)),
 ];
 
-/// Room for a server's name, and what separates columns.
-const NAME: usize = 10;
-const GAP: usize = 2;
+/// Of the settings: seconds of a measurement, and whether messages were text.
+const SECS: &str = "secs";
+const TEXT: &str = "text";
 
-/// Narrower columns are hard to read.
-const NARROWEST: usize = 8;
+pub(crate) fn settings(duration: Duration, text: bool) -> Map<String, Value> {
+    let secs = duration.as_secs_f64().into();
+    Map::from_iter([(SECS.to_owned(), secs), (TEXT.to_owned(), text.into())])
+}
 
 /// Where and how it is measured.
 pub(crate) fn heading(results: &Results) -> String {
-    let kind = if results.text { "text" } else { "binary" };
+    let setting = |name| results.settings.get(name);
+    let kind = match setting(TEXT).and_then(Value::as_bool) {
+        Some(true) => "text",
+        _ => "binary",
+    };
     format!(
         "{}\n{kind} messages, {} s each, medians, ratios to {}\n",
         results.machine.describe(),
-        results.secs,
+        setting(SECS).and_then(Value::as_f64).unwrap_or_default(),
         results.name(results.base()),
     )
 }
 
 /// In columns, for a terminal.
 pub(crate) fn table(results: &Results, case: Case) -> String {
-    let columns = columns(results, case);
-    let width = |column: &Column| column.title.chars().count().max(NARROWEST) + GAP;
-    let mut table = format!("{}\n  {:<NAME$}", case.describe(), "server");
-    for column in columns {
-        write!(table, "{:>1$}", column.title, width(column)).ok();
-    }
-    table.push('\n');
-    for server in measured(results, case) {
-        write!(table, "  {:<NAME$}", results.name(server)).ok();
-        for column in columns {
-            let cell = column.cell(results, case, server);
-            write!(table, "{cell:>0$}", width(column)).ok();
-        }
-        table.push('\n');
-    }
-    table
+    table::plain(results, case, &case.describe(), columns(results, case))
 }
 
 /// The same for a page.
 pub(crate) fn markdown(results: &Results, case: Case) -> String {
-    let columns = columns(results, case);
-    let mut table = format!("{}:\n\n| server |", case.label());
-    for column in columns {
-        write!(table, " {} |", column.title).ok();
-    }
-    write!(table, "\n| --- |{}\n", " --- |".repeat(columns.len())).ok();
-    for server in measured(results, case) {
-        write!(table, "| {} |", results.name(server)).ok();
-        for column in columns {
-            write!(table, " {} |", column.cell(results, case, server)).ok();
-        }
-        table.push('\n');
-    }
-    table
-}
-
-fn measured(results: &Results, case: Case) -> impl Iterator<Item = usize> {
-    let servers = results.servers();
-    servers.filter(move |&server| results.rounds(case, server) > 0)
+    table::markdown(results, case, &case.label(), columns(results, case))
 }
 
 fn columns(results: &Results, case: Case) -> &'static [Column] {
@@ -154,16 +108,5 @@ fn columns(results: &Results, case: Case) -> &'static [Column] {
         Case::Half => PACED,
         Case::Handshake => HANDSHAKES,
         Case::Idle(_) => IDLE,
-    }
-}
-
-impl Column {
-    fn cell(&self, results: &Results, case: Case, server: usize) -> String {
-        let median = || results.median(case, server, self.name);
-        match self.show {
-            Median(decimals) => format!("{:.decimals$}", median()),
-            Percent(decimals) => format!("{:.decimals$}%", median()),
-            Ratio => format!("{:.2}", results.ratio(case, server, self.name)),
-        }
     }
 }

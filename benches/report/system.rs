@@ -23,6 +23,10 @@ impl Cores {
         Ok(Cores(cores.collect()))
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Those of a server that wants so many: the first ones.
     pub(crate) fn server(&self, wanted: usize) -> &[usize] {
         &self.0[..wanted.min(self.0.len())]

@@ -43,7 +43,7 @@ pub(crate) enum Tone {
 
 impl Tone {
     fn colour(self) -> &'static str {
-        const OTHERS: [&str; 4] = ["#c9822b", "#a05fb5", "#c9504f", "#3a9aa8"];
+        const OTHERS: [&str; 5] = ["#c9822b", "#a05fb5", "#c9504f", "#3a9aa8", "#4a7fd0"];
         match self {
             Tone::Ours => "#2c9a57",
             Tone::Parked => "#86bd5a",

@@ -1,0 +1,228 @@
+//! The works of `benches/compare` on `may` as its documentation has it, with its default features:
+//! `may_runtime WORK COUNT THREADS SECONDS`, with THREADS workers.
+//!
+//! Its channels have no bound, so a sender never waits; stacks have the size of Greenwood's.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use may::coroutine::{self, JoinHandle, yield_now};
+use may::sync::{Semphore, SyncFlag, mpsc};
+
+#[expect(dead_code, reason = "its queues have no bound")]
+#[path = "../../../../compare/contender.rs"]
+mod contender;
+
+use contender::{BATCH, Order, STACK_USED, Schedule, TURNS, cannot, stage, use_stack};
+
+/// 256 KiB, in words.
+const STACK_SIZE: usize = (256 << 10) / 8;
+
+/// Stack and guard page.
+const MAPPINGS: u64 = 2;
+
+fn main() {
+    let order = Order::parse(std::env::args().skip(1));
+    if order.work == "version" {
+        println!("version 0.3.51");
+        return;
+    }
+    let at_once = matches!(order.work.as_str(), "spawnall" | "timers" | "parked");
+    if at_once && order.count * MAPPINGS > mappings() {
+        // It would panic, or end in a failing allocation.
+        cannot("vm.max_map_count is too low");
+    }
+    may::config()
+        .set_workers(order.threads)
+        .set_stack_size(STACK_SIZE)
+        .set_worker_pin(false);
+    if order.work == "parked" {
+        parked(order.count);
+        return;
+    }
+    join(spawn(move || {
+        match order.work.as_str() {
+            "timers" => return timers(order.count),
+            "yield" => return turns(&order),
+            _ => {}
+        }
+        for count in order.passes() {
+            match order.work.as_str() {
+                "spawn" => one_by_one(count),
+                "spawn1k" => in_batches(count),
+                "spawnall" => all_at_once(count),
+                "pingpong" => ping_pong(count),
+                "queue" | "queue2" => queue(count),
+                "roundtrip" => round_trips(count),
+                _ => cannot("unknown work"),
+            }
+        }
+    }));
+}
+
+fn mappings() -> u64 {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(u64::MAX)
+}
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    // SAFETY: nothing here keeps a thread-local over a switch, and the stack suffices.
+    unsafe { coroutine::spawn(f) }
+}
+
+fn join<T>(coroutine: JoinHandle<T>) -> T {
+    coroutine.join().expect("it ends with a value")
+}
+
+fn one_by_one(count: u64) {
+    let sum: u64 = (0..count).map(|i| join(spawn(move || i))).sum();
+    assert_eq!(sum, (0..count).sum());
+}
+
+fn in_batches(count: u64) {
+    for _ in 0..count / BATCH {
+        all_at_once(BATCH);
+    }
+}
+
+fn all_at_once(count: u64) {
+    let coroutines: Vec<_> = (0..count).map(|i| spawn(move || i)).collect();
+    let sum: u64 = coroutines.into_iter().map(join).sum();
+    assert_eq!(sum, (0..count).sum());
+}
+
+fn turns(order: &Order) {
+    let mut passes = order.passes();
+    while let Some(count) = passes.next() {
+        let (first, second) = (Arc::new(SyncFlag::new()), Arc::new(SyncFlag::new()));
+        let (arrived, done) = (Arc::new(Semphore::new(0)), Arc::new(Semphore::new(0)));
+        let turns = count / TURNS as u64;
+        let coroutines: Vec<_> = (0..TURNS)
+            .map(|_| {
+                let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+                let (arrived, done) = (Arc::clone(&arrived), Arc::clone(&done));
+                spawn(move || {
+                    arrived.post();
+                    first.wait();
+                    let mut switches = 0;
+                    while switches < turns {
+                        yield_now();
+                        switches += 1;
+                    }
+                    done.post();
+                    second.wait();
+                    switches
+                })
+            })
+            .collect();
+        (0..TURNS).for_each(|_| arrived.wait());
+        passes.prepared();
+        first.fire();
+        (0..TURNS).for_each(|_| done.wait());
+        passes.done();
+        second.fire();
+        let switches: u64 = coroutines.into_iter().map(join).sum();
+        assert_eq!(switches, count);
+    }
+}
+
+fn ping_pong(count: u64) {
+    let (there, back) = (Arc::new(Semphore::new(0)), Arc::new(Semphore::new(0)));
+    let (their_there, their_back) = (Arc::clone(&there), Arc::clone(&back));
+    let other = spawn(move || {
+        for _ in 0..count {
+            their_there.wait();
+            their_back.post();
+        }
+    });
+    for _ in 0..count {
+        there.post();
+        back.wait();
+    }
+    join(other);
+}
+
+fn queue(count: u64) {
+    let (sender, receiver) = mpsc::channel();
+    let other = spawn(move || {
+        let items = (0..count).map(|_| receiver.recv().expect("there is one more"));
+        items.sum::<u64>()
+    });
+    for i in 0..count {
+        sender.send(i).expect("it is open");
+    }
+    assert_eq!(join(other), (0..count).sum());
+}
+
+fn round_trips(count: u64) {
+    let (there, their_there) = mpsc::channel::<u64>();
+    let (their_back, back) = mpsc::channel();
+    let other = spawn(move || {
+        for _ in 0..count {
+            let number = their_there.recv().expect("there is one more");
+            their_back.send(number).expect("it is open");
+        }
+    });
+    for i in 0..count {
+        there.send(i).expect("it is open");
+        assert_eq!(back.recv(), Ok(i));
+    }
+    join(other);
+}
+
+fn timers(count: u64) {
+    let (ready, go) = (Arc::new(Semphore::new(0)), Arc::new(SyncFlag::new()));
+    let schedule = Arc::new(std::sync::OnceLock::<Schedule>::new());
+    let coroutines: Vec<_> = (0..count)
+        .map(|i| {
+            let (ready, go) = (Arc::clone(&ready), Arc::clone(&go));
+            let schedule = Arc::clone(&schedule);
+            spawn(move || {
+                ready.post();
+                go.wait();
+                let due = schedule.get().expect("set before the start").due(i);
+                coroutine::sleep(due.saturating_duration_since(Instant::now()));
+                Schedule::late(due)
+            })
+        })
+        .collect();
+    (0..count).for_each(|_| ready.wait());
+    let schedule = *schedule.get_or_init(Schedule::start);
+    go.fire();
+    let late: Vec<_> = coroutines.into_iter().map(join).collect();
+    schedule.report(late);
+}
+
+fn parked(count: u64) {
+    join(spawn(use_stack));
+    stage("ready");
+    let (first, second) = (Arc::new(SyncFlag::new()), Arc::new(SyncFlag::new()));
+    let (arrived, used) = (Arc::new(Semphore::new(0)), Arc::new(Semphore::new(0)));
+    let coroutines: Vec<_> = (0..count)
+        .map(|_| {
+            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+            let (arrived, used) = (Arc::clone(&arrived), Arc::clone(&used));
+            spawn(move || {
+                arrived.post();
+                first.wait();
+                let bytes = use_stack();
+                used.post();
+                second.wait();
+                bytes
+            })
+        })
+        .collect();
+    (0..count).for_each(|_| arrived.wait());
+    stage("parked");
+    first.fire();
+    (0..count).for_each(|_| used.wait());
+    stage("used");
+    second.fire();
+    assert!(
+        coroutines
+            .into_iter()
+            .map(join)
+            .all(|bytes| bytes == STACK_USED)
+    );
+    println!("operations {count}");
+}

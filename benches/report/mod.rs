@@ -1,0 +1,9 @@
+//! What the programs that compare others have in common: results in rounds, medians and paired
+//! ratios, the JSON file, tables and plots.
+
+pub(crate) mod chart;
+pub(crate) mod plot;
+pub(crate) mod results;
+pub(crate) mod sample;
+pub(crate) mod system;
+pub(crate) mod table;
