@@ -174,6 +174,13 @@ pub(crate) struct Schedule {
     cpu: Duration,
 }
 
+/// What has passed from the start until all have slept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slept {
+    elapsed: Duration,
+    cpu: Duration,
+}
+
 impl Schedule {
     pub(crate) fn start() -> Schedule {
         Schedule {
@@ -194,12 +201,21 @@ impl Schedule {
         Instant::now().saturating_duration_since(due).as_nanos() as u64
     }
 
+    /// All have slept.
+    pub(crate) fn done(&self) -> Slept {
+        Slept {
+            elapsed: self.began.elapsed(),
+            cpu: cpu().saturating_sub(self.cpu),
+        }
+    }
+}
+
+impl Slept {
     /// Says how late all have been.
     pub(crate) fn report(&self, mut late: Vec<u64>) {
-        let (elapsed, cpu) = (self.began.elapsed(), cpu().saturating_sub(self.cpu));
         late.sort_unstable();
         let quantile = |part: f64| late[((late.len() - 1) as f64 * part) as usize];
-        report(late.len() as u64, elapsed, cpu);
+        report(late.len() as u64, self.elapsed, self.cpu);
         println!("late_p50_ns {}", quantile(0.5));
         println!("late_p99_ns {}", quantile(0.99));
         println!("late_max_ns {}", quantile(1.0));

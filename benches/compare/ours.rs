@@ -1,6 +1,6 @@
 //! Our side: the works, done by greenlets.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use greenwood::runtime::CountDownLatch;
@@ -151,29 +151,34 @@ fn round_trips(count: u64) {
 }
 
 fn timers(count: u64) {
-    let (ready, go) = (
-        Arc::new(CountDownLatch::new(count as usize)),
-        Arc::new(Event::new()),
-    );
-    let schedule = Arc::new(std::sync::OnceLock::<Schedule>::new());
+    let schedule = Arc::new(OnceLock::<Schedule>::new());
+    let (first, second) = (Arc::new(Event::new()), Arc::new(Event::new()));
+    let arrived = Arc::new(CountDownLatch::new(count as usize));
+    let slept = Arc::new(CountDownLatch::new(count as usize));
     let greenlets: Vec<_> = (0..count)
         .map(|i| {
-            let (ready, go) = (Arc::clone(&ready), Arc::clone(&go));
+            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+            let (arrived, slept) = (Arc::clone(&arrived), Arc::clone(&slept));
             let schedule = Arc::clone(&schedule);
             spawn(move || {
-                ready.count_down();
-                assert!(go.wait());
+                arrived.count_down();
+                assert!(first.wait());
                 let due = schedule.get().expect("set before the start").due(i);
                 sleep(due.saturating_duration_since(Instant::now()));
-                Schedule::late(due)
+                let late = Schedule::late(due);
+                slept.count_down();
+                assert!(second.wait());
+                late
             })
         })
         .collect();
-    assert!(ready.wait());
-    let schedule = *schedule.get_or_init(Schedule::start);
-    go.set();
-    let late: Vec<_> = greenlets.into_iter().map(join).collect();
-    schedule.report(late);
+    assert!(arrived.wait());
+    let schedule = schedule.get_or_init(Schedule::start);
+    first.set();
+    assert!(slept.wait());
+    let all = schedule.done();
+    second.set();
+    all.report(greenlets.into_iter().map(join).collect());
 }
 
 fn parked(count: u64) {

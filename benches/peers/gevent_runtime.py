@@ -145,25 +145,30 @@ def round_trips(count):
 
 
 def timers(count):
-    ready, go = Semaphore(0), Event()
-    began = cpu = None
+    first, second, arrived, slept = Event(), Event(), Semaphore(0), Semaphore(0)
+    began = None
 
     def sleeper(i):
-        ready.release()
-        go.wait()
+        arrived.release()
+        first.wait()
         part = (i * 2_654_435_761 % 2**32) / (2**32 - 1)
         due = began + FIRST_DUE + SPREAD * part
         gevent.sleep(max(due - time.monotonic(), 0))
-        return max(time.monotonic() - due, 0)
+        late = max(time.monotonic() - due, 0)
+        slept.release()
+        second.wait()
+        return late
 
     greenlets = [gevent.spawn(sleeper, i) for i in range(count)]
-    for _ in range(count):
-        ready.acquire()
+    for _ in greenlets:
+        arrived.acquire()
     began, cpu = time.monotonic(), time.process_time_ns()
-    go.set()
-    late = [greenlet.get() for greenlet in greenlets]
+    first.set()
+    for _ in greenlets:
+        slept.acquire()
     elapsed, cpu = time.monotonic() - began, time.process_time_ns() - cpu
-    late.sort()
+    second.set()
+    late = sorted(greenlet.get() for greenlet in greenlets)
     report(count, int(elapsed * 1e9), cpu)
     for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
         print(f"late_{name}_ns", int(late[int((count - 1) * part)] * 1e9))

@@ -197,31 +197,36 @@ func roundTrips(count int) {
 }
 
 func timers(count int) {
-	var ready, all sync.WaitGroup
-	ready.Add(count)
+	var arrived, slept, all sync.WaitGroup
+	arrived.Add(count)
+	slept.Add(count)
 	all.Add(count)
-	start := make(chan struct{})
+	first, second := make(chan struct{}), make(chan struct{})
 	var began time.Time
 	late := make([]time.Duration, count)
 	for i := 0; i < count; i++ {
 		go func(i int) {
 			defer all.Done()
-			ready.Done()
-			<-start
+			arrived.Done()
+			<-first
 			part := float64(uint32(i)*2654435761) / (1<<32 - 1)
 			due := began.Add(firstDue + time.Duration(float64(spread)*part))
 			time.Sleep(time.Until(due))
 			if by := time.Since(due); by > 0 {
 				late[i] = by
 			}
+			slept.Done()
+			<-second
 		}(i)
 	}
-	ready.Wait()
+	arrived.Wait()
 	began = time.Now()
 	before := cpu()
-	close(start)
-	all.Wait()
+	close(first)
+	slept.Wait()
 	elapsed, used := time.Since(began), cpu()-before
+	close(second)
+	all.Wait()
 	sort.Slice(late, func(a, b int) bool { return late[a] < late[b] })
 	report(count, elapsed, used)
 	fmt.Println("late_p50_ns", late[(count-1)/2].Nanoseconds())

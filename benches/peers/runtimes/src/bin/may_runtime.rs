@@ -3,7 +3,7 @@
 //!
 //! Its channels have no bound, so a sender never waits; stacks have the size of Greenwood's.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use may::coroutine::{self, JoinHandle, yield_now};
@@ -171,26 +171,33 @@ fn round_trips(count: u64) {
 }
 
 fn timers(count: u64) {
-    let (ready, go) = (Arc::new(Semphore::new(0)), Arc::new(SyncFlag::new()));
-    let schedule = Arc::new(std::sync::OnceLock::<Schedule>::new());
+    let schedule = Arc::new(OnceLock::<Schedule>::new());
+    let (first, second) = (Arc::new(SyncFlag::new()), Arc::new(SyncFlag::new()));
+    let (arrived, slept) = (Arc::new(Semphore::new(0)), Arc::new(Semphore::new(0)));
     let coroutines: Vec<_> = (0..count)
         .map(|i| {
-            let (ready, go) = (Arc::clone(&ready), Arc::clone(&go));
+            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+            let (arrived, slept) = (Arc::clone(&arrived), Arc::clone(&slept));
             let schedule = Arc::clone(&schedule);
             spawn(move || {
-                ready.post();
-                go.wait();
+                arrived.post();
+                first.wait();
                 let due = schedule.get().expect("set before the start").due(i);
                 coroutine::sleep(due.saturating_duration_since(Instant::now()));
-                Schedule::late(due)
+                let late = Schedule::late(due);
+                slept.post();
+                second.wait();
+                late
             })
         })
         .collect();
-    (0..count).for_each(|_| ready.wait());
-    let schedule = *schedule.get_or_init(Schedule::start);
-    go.fire();
-    let late: Vec<_> = coroutines.into_iter().map(join).collect();
-    schedule.report(late);
+    (0..count).for_each(|_| arrived.wait());
+    let schedule = schedule.get_or_init(Schedule::start);
+    first.fire();
+    (0..count).for_each(|_| slept.wait());
+    let all = schedule.done();
+    second.fire();
+    all.report(coroutines.into_iter().map(join).collect());
 }
 
 fn parked(count: u64) {

@@ -4,7 +4,7 @@
 //! All runs in tasks, the main one too. A task that is parked has no stack, so using 40 KiB of one
 //! uses the worker's.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
@@ -179,29 +179,37 @@ async fn round_trips(count: u64) {
 }
 
 async fn timers(count: u64) {
-    let (ready, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let schedule = Arc::new(std::sync::OnceLock::<Schedule>::new());
+    let schedule = Arc::new(OnceLock::<Schedule>::new());
+    let (first, second) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (arrived, slept) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let tasks: Vec<_> = (0..count)
         .map(|i| {
-            let (ready, go) = (Arc::clone(&ready), Arc::clone(&go));
+            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+            let (arrived, slept) = (Arc::clone(&arrived), Arc::clone(&slept));
             let schedule = Arc::clone(&schedule);
             tokio::spawn(async move {
-                ready.add_permits(1);
-                take(&go).await;
+                arrived.add_permits(1);
+                take(&first).await;
                 let due: Instant = schedule.get().expect("set before the start").due(i);
                 tokio::time::sleep_until(due.into()).await;
-                Schedule::late(due)
+                let late = Schedule::late(due);
+                slept.add_permits(1);
+                take(&second).await;
+                late
             })
         })
         .collect();
-    all_of(&ready, count).await;
-    let schedule = *schedule.get_or_init(Schedule::start);
-    go.add_permits(count as usize);
+    all_of(&arrived, count).await;
+    let schedule = schedule.get_or_init(Schedule::start);
+    first.add_permits(count as usize);
+    all_of(&slept, count).await;
+    let all = schedule.done();
+    second.add_permits(count as usize);
     let mut late = Vec::new();
     for task in tasks {
         late.push(task.await.expect("it ends"));
     }
-    schedule.report(late);
+    all.report(late);
 }
 
 async fn all_of(ready: &Semaphore, count: u64) {
