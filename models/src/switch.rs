@@ -25,6 +25,8 @@ pub(crate) enum Parked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interrupt {
     Kill,
+    /// Nobody has hooks here.
+    Hook,
 }
 
 /// The payload of a kill.
@@ -33,6 +35,7 @@ struct GreenletExit;
 pub(crate) fn raise(interrupt: Interrupt) -> ! {
     match interrupt {
         Interrupt::Kill => resume_unwind(Box::new(GreenletExit)),
+        Interrupt::Hook => unreachable!("nobody has hooks here"),
     }
 }
 
@@ -51,6 +54,8 @@ pub(crate) fn check() {
 pub(crate) fn share() {}
 
 pub(crate) fn let_others_go_first() {}
+
+pub(crate) fn raise_hook_later() {}
 
 /// A time-out of zero is past, another one never comes.
 pub(crate) fn deadline(timeout: Option<Duration>) -> Option<u64> {

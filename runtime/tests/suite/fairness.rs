@@ -2,14 +2,14 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{
     AsyncResult, Builder, Channel, CountDownLatch, Event, Greenlet, Hub, LifoQueue, Mutex,
-    PriorityQueue, Queue, RLock, RwLock, Semaphore, SimpleQueue, idle, scope, sleep, spawn_local,
-    wait,
+    PriorityQueue, Queue, RLock, RwLock, Semaphore, SimpleQueue, idle, joinall, scope, sleep,
+    spawn, spawn_local, wait,
 };
 
 use crate::support::{deadline, spawn_on};
@@ -332,4 +332,58 @@ fn calls_that_are_far_between_do_not_starve_the_hub() {
             assert_eq!(QUEUE.get(), Ok(1));
         })
     });
+}
+
+/// The time of a sleep runs from the call on, also when the others have their turn first.
+#[test]
+fn sleep_that_lets_others_go_first_is_no_longer_for_that() {
+    let _deadline = deadline();
+    let order = spawn_on(0, || {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let note = |what| {
+            let order = Arc::clone(&order);
+            move || order.lock().unwrap().push(what)
+        };
+        let set = Event::new();
+        set.set();
+        let (turns, hold) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (counted, asked) = (Arc::clone(&turns), Arc::clone(&hold));
+        let holder = spawn(move || {
+            while !asked.load(Ordering::SeqCst) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                sleep(Duration::ZERO);
+            }
+            // For longer than anybody sleeps.
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(700) {}
+        });
+        // How many calls it takes until the others have their turn.
+        let calls_until_a_turn = || {
+            idle();
+            let before = turns.load(Ordering::SeqCst);
+            (1..).find(|_| {
+                set.wait();
+                turns.load(Ordering::SeqCst) != before
+            })
+        };
+        let calls = calls_until_a_turn().unwrap();
+        let (first, second) = (note("first"), note("second"));
+        let later = spawn(move || {
+            sleep(Duration::from_millis(600));
+            second();
+        });
+        idle();
+        for _ in 1..calls {
+            set.wait();
+        }
+        hold.store(true, Ordering::SeqCst);
+        sleep(Duration::from_millis(100));
+        first();
+        joinall(&[later, holder], None);
+        order.lock().unwrap().clone()
+    });
+    assert_eq!(order.join().unwrap(), ["first", "second"]);
 }

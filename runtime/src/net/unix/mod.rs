@@ -63,9 +63,9 @@ fn retry<T>(
     timeout: Option<Duration>,
     mut attempt: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
+    let until = switch::deadline(timeout);
     switch::share();
     switch::check();
-    let until = switch::deadline(timeout);
     let mut pause = MIN_PAUSE;
     loop {
         match attempt() {
