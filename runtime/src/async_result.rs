@@ -180,7 +180,6 @@ impl<T, E> AsyncResult<T, E> {
     fn wait_until(&self, deadline: Option<u64>) -> bool {
         switch::check();
         if self.ready() {
-            switch::share();
             return true;
         }
         if !switch::may_wait() {

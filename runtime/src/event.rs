@@ -88,8 +88,6 @@ impl Event {
         let waiter = {
             let mut state = lock(&self.state);
             if state.set {
-                drop(state);
-                switch::share();
                 return true;
             }
             if !switch::may_wait() {

@@ -22,7 +22,7 @@ thread_local! {
     static THREAD: Arc<ThreadParker> = Arc::new(ThreadParker::default());
     // Never dropped, so that a thread's destructors find it too; it owns memory only while a
     // time-out is in force.
-    static THREAD_FRAME: ManuallyDrop<Frame> = const { ManuallyDrop::new(Frame::new()) };
+    static THREAD_FRAME: ManuallyDrop<Frame> = const { ManuallyDrop::new(Frame::of_thread()) };
 }
 
 /// How often a thread that can't be woken looks for what it waits for.
@@ -91,18 +91,30 @@ pub(crate) fn may_wait() -> bool {
 /// call, so that one that never has to wait lets the others have their turn now and then.
 ///
 /// Nothing has been taken or queued yet, so nothing can be lost here.
-// One call, and not the three that it makes, where a generic function is compiled elsewhere.
+// One call, and not the three that it makes, where a generic function is compiled elsewhere; and
+// what is rare elsewhere, so that nothing needs to be saved for it.
 #[inline(never)]
 pub(crate) fn check() {
-    if let Some(interrupt) = due()
-        && may_wait()
-    {
-        raise_without_wait(interrupt);
+    let may_be_due = current::with(|task| match task {
+        Some(task) => task.is_killed() || task.local().frame.earliest_timeout().is_some(),
+        None => earliest_of_thread().is_some(),
+    });
+    if may_be_due {
+        raise_what_is_due();
     }
     if let Some(local) = hub::try_local()
         && !local.may_call_on()
     {
         share_now();
+    }
+}
+
+#[inline(never)]
+fn raise_what_is_due() {
+    if let Some(interrupt) = due()
+        && may_wait()
+    {
+        raise_without_wait(interrupt);
     }
 }
 
@@ -129,11 +141,10 @@ fn raise_without_wait(interrupt: Interrupt) -> ! {
     raise(interrupt)
 }
 
-#[inline]
 fn due() -> Option<Interrupt> {
     let timeout = current::with(|task| match task {
         Some(task) if task.is_killed() => Err(Interrupt::Kill),
-        Some(task) => Ok(earliest(&task.local().frame)),
+        Some(task) => Ok(task.local().frame.earliest_timeout()),
         None => Ok(earliest_of_thread()),
     });
     match timeout {
@@ -141,18 +152,6 @@ fn due() -> Option<Interrupt> {
         Ok(Some((id, deadline))) if deadline <= now_ns() => Some(Interrupt::Timeout(id)),
         Ok(_) => None,
     }
-}
-
-/// The time-out in force that expires first; the outermost of those that expire together.
-#[inline]
-fn earliest(frame: &Frame) -> Option<(u64, u64)> {
-    frame
-        .timeouts
-        .borrow()
-        .as_slice()
-        .iter()
-        .copied()
-        .min_by_key(|&(_, deadline)| deadline)
 }
 
 /// Whom to wake to wake the caller.
@@ -172,8 +171,18 @@ pub(crate) fn with_thread_frame<R>(f: impl FnOnce(&Frame) -> R) -> R {
     THREAD_FRAME.with(|frame| f(frame))
 }
 
+/// Calls `f` with the frame of the calling greenlet or thread.
+#[inline]
+pub(crate) fn with_frame<R>(f: impl FnOnce(&Frame) -> R) -> R {
+    current::with(|task| match task {
+        Some(task) => f(&task.local().frame),
+        None => with_thread_frame(f),
+    })
+}
+
+#[inline]
 fn earliest_of_thread() -> Option<(u64, u64)> {
-    THREAD_FRAME.with(|frame| earliest(frame))
+    THREAD_FRAME.with(|frame| frame.earliest_timeout())
 }
 
 /// The moment that is `timeout` from now; none for a wait without end.
@@ -378,7 +387,7 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
     if local.frame.in_burst.take() {
         crate::net::parking::hand_over(task);
     }
-    let timeout = earliest(&local.frame);
+    let timeout = local.frame.earliest_timeout();
     let until = match (deadline, timeout) {
         (Some(deadline), Some((_, timeout))) => Some(deadline.min(timeout)),
         (deadline, timeout) => deadline.or(timeout.map(|(_, at)| at)),

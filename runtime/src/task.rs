@@ -38,21 +38,66 @@ const ENDED: u8 = 3;
 /// Everybody has been told of the end.
 const TOLD: u8 = 4;
 
+// The marks tell the greenlet's end whether it has to look at `interest` at all, which takes a lock.
+// Each is set by an exchange, so of a greenlet that ends and of one that comes to wait for it, one
+// sees the other.
+
+/// Somebody has linked, or is about to.
+const LINKED: u8 = 1;
+/// Somebody is to be told of the end, or something else is in `interest`.
+const WANTED: u8 = 2;
+/// The result is there.
+const RETURNED: u8 = 4;
+/// The end has been told, as nobody was to be told of it.
+const GONE: u8 = 8;
+
 /// One greenlet, whatever its result's type is.
 pub(crate) struct Task {
     id: u64,
     name: OnceLock<Box<str>>,
     state: AtomicU8,
     killed: AtomicBool,
+    /// What others have been up to: see [`LINKED`].
+    marks: AtomicU8,
     /// Since when it waits, for its own hub. Here there is room for it.
     pub(crate) since: AtomicTicks,
     /// Where it was spawned.
     site: &'static Location<'static>,
     /// The greenlet that spawned it; 0: none.
     parent: u64,
-    rare: Mutex<Option<Box<Rare>>>,
+    interest: Mutex<Interest>,
     stack: StackCell,
     local: Home<TaskLocal>,
+}
+
+/// Who cares for a greenlet.
+#[derive(Default)]
+enum Interest {
+    #[default]
+    Nobody,
+    /// One who joins, as with most that anybody cares for.
+    One(Arc<Waiter>),
+    More(Box<Rare>),
+}
+
+impl Interest {
+    fn rare(&mut self) -> Option<&mut Rare> {
+        match self {
+            Interest::More(rare) => Some(rare),
+            _ => None,
+        }
+    }
+
+    fn rare_or_new(&mut self) -> &mut Rare {
+        if !matches!(self, Interest::More(_)) {
+            let mut rare = Box::<Rare>::default();
+            if let Interest::One(waiter) = std::mem::take(self) {
+                rare.ends.push(End::Waiter(waiter));
+            }
+            *self = Interest::More(rare);
+        }
+        self.rare().expect("made just now, if need be")
+    }
 }
 
 /// What few greenlets have.
@@ -126,7 +171,8 @@ pub(crate) struct TaskLocal {
 #[derive(Default)]
 pub(crate) struct Frame {
     /// The time-outs in force, outermost first: (identity, deadline).
-    pub(crate) timeouts: RefCell<Seldom<(u64, u64)>>,
+    timeouts: Cell<Seldom<(u64, u64)>>,
+    is_of_thread: bool,
     /// To be called before the next switch.
     pub(crate) before_switch: Cell<Option<Arc<dyn crate::switch::BeforeSwitch>>>,
     /// What `before_switch` has panicked with, until it is raised.
@@ -146,9 +192,11 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    pub(crate) const fn new() -> Frame {
+    /// For an OS thread.
+    pub(crate) const fn of_thread() -> Frame {
         Frame {
-            timeouts: RefCell::new(Seldom::new()),
+            is_of_thread: true,
+            timeouts: Cell::new(Seldom::new()),
             before_switch: Cell::new(None),
             panic: Cell::new(None),
             raised: Cell::new(false),
@@ -161,8 +209,53 @@ impl Frame {
 
     /// Ends the time-outs in force, for a greenlet that goes on with something else.
     pub(crate) fn end_timeouts(&self) {
-        self.timeouts.borrow_mut().take();
+        self.timeouts.take();
         self.raised.set(false);
+    }
+
+    /// Calls `f`, which runs nothing of a user's, with the time-outs in force.
+    #[inline]
+    pub(crate) fn with_timeouts<R>(&self, f: impl FnOnce(&mut Seldom<(u64, u64)>) -> R) -> R {
+        let mut timeouts = self.timeouts.take();
+        let result = f(&mut timeouts);
+        self.timeouts.set(timeouts);
+        result
+    }
+
+    /// The time-out in force that expires first; the outermost of those that expire together.
+    #[inline]
+    pub(crate) fn earliest_timeout(&self) -> Option<(u64, u64)> {
+        self.with_timeouts(|timeouts| {
+            let all = timeouts.as_slice().iter().copied();
+            all.min_by_key(|&(_, deadline)| deadline)
+        })
+    }
+
+    /// Puts a time-out in force.
+    #[inline]
+    pub(crate) fn limit(&self, id: u64, deadline: u64) {
+        self.with_timeouts(|timeouts| timeouts.as_mut().push((id, deadline)));
+    }
+
+    /// Ends a time-out, which may have ended already.
+    #[inline]
+    pub(crate) fn end_limit(&self, id: u64) {
+        self.with_timeouts(|timeouts| {
+            // Nearly always the innermost.
+            match timeouts.as_slice().last() {
+                Some(last) if last.0 == id => drop(timeouts.as_mut().pop()),
+                _ => timeouts.retain(|&(other, _)| other != id),
+            }
+            if self.is_of_thread && timeouts.as_slice().is_empty() {
+                // Nobody cleans up behind a thread.
+                timeouts.take();
+            }
+        });
+    }
+
+    /// Whether a time-out is in force.
+    pub(crate) fn has_limit(&self, id: u64) -> bool {
+        self.with_timeouts(|timeouts| timeouts.as_slice().iter().any(|limit| limit.0 == id))
     }
 }
 
@@ -210,7 +303,8 @@ impl Task {
             since: AtomicTicks::default(),
             site,
             parent: current::with(|task| task.map_or(0, Task::id)),
-            rare: Mutex::default(),
+            marks: AtomicU8::new(0),
+            interest: Mutex::default(),
             stack: StackCell::default(),
             local: Home::new(hub, TaskLocal::default()),
         }
@@ -292,8 +386,8 @@ impl Task {
         if self.is_launched() {
             return None;
         }
-        let mut rare = lock(&self.rare);
-        let job = rare.as_mut()?.extra.as_mut()?.unstarted.take()?;
+        let mut interest = lock(&self.interest);
+        let job = interest.rare()?.extra.as_mut()?.unstarted.take()?;
         self.state.store(STARTED, Ordering::Release);
         Some(job)
     }
@@ -305,15 +399,36 @@ impl Task {
 
     /// Calls `f`, which must not block and runs no code of a user's.
     pub(crate) fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
-        let mut rare = lock(&self.rare);
-        let rare = rare.get_or_insert_default();
+        let mut interest = lock(&self.interest);
+        self.want();
+        let rare = interest.rare_or_new();
         f(rare.extra.get_or_insert_default())
+    }
+
+    /// Has the end look at `interest`, whose lock the caller holds.
+    fn want(&self) {
+        if self.marks.fetch_or(WANTED, Ordering::AcqRel) & GONE != 0 {
+            // It has ended, and says so itself, but perhaps only now.
+            self.state.store(TOLD, Ordering::Release);
+        }
+    }
+
+    /// As [`with_extra`](Task::with_extra), of one who links. Either he sees the result, or what he
+    /// leaves is seen after it has come.
+    pub(crate) fn with_links<R>(&self, f: impl FnOnce(&mut Links) -> R) -> R {
+        self.marks.fetch_or(LINKED, Ordering::AcqRel);
+        self.with_extra(|extra| f(&mut extra.links))
+    }
+
+    /// Notes that the result has come; whether anybody has linked before that.
+    pub(crate) fn has_returned(&self) -> bool {
+        self.marks.fetch_or(RETURNED, Ordering::AcqRel) & LINKED != 0
     }
 
     /// As [`with_extra`](Task::with_extra), if there is anything.
     pub(crate) fn if_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> Option<R> {
-        let mut rare = lock(&self.rare);
-        Some(f(rare.as_mut()?.extra.as_mut()?))
+        let mut interest = lock(&self.interest);
+        Some(f(interest.rare()?.extra.as_mut()?))
     }
 
     /// Marks the end. The result is in place already. False if there are links, which come before
@@ -326,19 +441,31 @@ impl Task {
         if let Some(key) = local.timer.take() {
             hub::local().timers().cancel(key);
         }
-        let mut rare = lock(&self.rare);
+        let is_unwanted = |marks| (marks & WANTED == 0).then_some(marks | GONE);
+        let gone = (self.marks).fetch_update(Ordering::AcqRel, Ordering::Acquire, is_unwanted);
+        if gone.is_ok() {
+            self.state.store(TOLD, Ordering::Release);
+            return true;
+        }
+        let mut interest = lock(&self.interest);
         // Whoever sees the end also sees the places that it leaves.
-        let keepers = match &mut *rare {
-            Some(rare) if !rare.ends.is_empty() => self.leave(&mut rare.ends),
-            _ => Vec::new(),
+        let (keepers, has_links) = match interest.rare() {
+            None => (Vec::new(), false),
+            Some(rare) => {
+                let keepers = match rare.ends.is_empty() {
+                    true => Vec::new(),
+                    false => self.leave(&mut rare.ends),
+                };
+                let extra = rare.extra.as_mut();
+                let has_links = extra.is_some_and(|extra| extra.links.start_calling());
+                (keepers, has_links)
+            }
         };
-        let extra = rare.as_mut().and_then(|rare| rare.extra.as_mut());
-        let has_links = extra.is_some_and(|extra| extra.links.start_calling());
         if has_links {
             self.state.store(ENDED, Ordering::Release);
-            drop(rare);
+            drop(interest);
         } else {
-            self.tell_of_end(rare);
+            self.tell_of_end(interest);
         }
         for (keeper, left) in keepers {
             if left {
@@ -374,17 +501,23 @@ impl Task {
 
     /// Wakes everybody who waits for the end.
     pub(crate) fn tell(&self) {
-        self.tell_of_end(lock(&self.rare));
+        self.tell_of_end(lock(&self.interest));
     }
 
-    fn tell_of_end(&self, mut rare: MutexGuard<'_, Option<Box<Rare>>>) {
-        let ends = match &mut *rare {
-            Some(it) if it.extra.is_some() => std::mem::take(&mut it.ends),
-            Some(_) => rare.take().map_or_else(Vec::new, |it| it.ends),
-            None => Vec::new(),
+    fn tell_of_end(&self, mut interest: MutexGuard<'_, Interest>) {
+        let (one, ends) = match &mut *interest {
+            Interest::More(rare) if rare.extra.is_some() => (None, std::mem::take(&mut rare.ends)),
+            all => match std::mem::take(all) {
+                Interest::Nobody => (None, Vec::new()),
+                Interest::One(waiter) => (Some(waiter), Vec::new()),
+                Interest::More(rare) => (None, rare.ends),
+            },
         };
         self.state.store(TOLD, Ordering::Release);
-        drop(rare);
+        drop(interest);
+        if let Some(waiter) = one {
+            waiter.notify();
+        }
         for end in ends {
             match end {
                 End::Waiter(waiter) => {
@@ -431,7 +564,7 @@ impl Task {
             End::Keeper(keeper) => keeper.upgrade(),
             _ => None,
         };
-        let keepers: Vec<_> = match &*lock(&self.rare) {
+        let keepers: Vec<_> = match lock(&self.interest).rare() {
             Some(rare) => rare.ends.iter().filter_map(keeper).collect(),
             None => return,
         };
@@ -442,7 +575,7 @@ impl Task {
 
     /// Has `keeper` told of nothing any more.
     pub(crate) fn forget(&self, keeper: &dyn Keeper) {
-        if let Some(rare) = &mut *lock(&self.rare) {
+        if let Some(rare) = lock(&self.interest).rare() {
             rare.ends.retain(|end| match end {
                 End::Keeper(other) => !std::ptr::addr_eq(other.as_ptr(), keeper),
                 _ => true,
@@ -451,11 +584,19 @@ impl Task {
     }
 
     fn at_end(&self, end: End) -> bool {
-        let mut rare = lock(&self.rare);
+        let mut interest = lock(&self.interest);
+        self.want();
         if self.is_over() {
             return false;
         }
-        let ends = &mut rare.get_or_insert_default().ends;
+        let end = match (&*interest, end) {
+            (Interest::Nobody, End::Waiter(waiter)) => {
+                *interest = Interest::One(waiter);
+                return true;
+            }
+            (_, end) => end,
+        };
+        let ends = &mut interest.rare_or_new().ends;
         // Those who gave up are dropped here, so that many short waits on a long greenlet take no
         // room.
         if ends.len() == ends.capacity() {
@@ -507,8 +648,10 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        let rare = std::mem::take(&mut self.rare);
-        if let Some(rare) = rare.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let interest = self.interest.get_mut();
+        if let Interest::More(rare) =
+            std::mem::take(interest.unwrap_or_else(PoisonError::into_inner))
+        {
             // Users' closures and payloads may be among it.
             crate::panics::drop_caught(rare);
         }

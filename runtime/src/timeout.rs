@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Elapsed;
-use crate::seldom::Seldom;
 use crate::switch::{self, TimeoutExpired};
 use crate::sys::current;
-use crate::task::Task;
+use crate::task::{Frame, Task};
 
 /// Makes what an expired limit raises.
 type Raise = Rc<dyn Fn() -> Box<dyn Any + Send>>;
@@ -51,7 +50,18 @@ const RAISES_ITS_OWN: u64 = 1;
 /// An error of one's own comes by `map_err`; see [`with_timeout_or`] for a value instead, and
 /// [`Timeout::raising`] for what is to unwind further than to here.
 pub fn with_timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    Timeout::start_new(duration).catch(f)
+    // A `Timeout` without what makes it one that can be moved: the caller's frame stays where it is.
+    let Some(deadline) = switch::deadline(Some(duration)) else {
+        return Ok(f());
+    };
+    let id = new_id();
+    switch::with_frame(|frame| frame.limit(id, deadline));
+    let result = catch_unwind(AssertUnwindSafe(f));
+    switch::with_frame(|frame| frame.end_limit(id));
+    result.map_err(|payload| match is_expired(&*payload, id) {
+        true => Elapsed,
+        false => resume_unwind(payload),
+    })
 }
 
 /// Runs `f`, but no longer than `duration`; returns `default` if the time was up first: gevent's
@@ -157,9 +167,8 @@ impl Timeout {
     }
 
     fn with_id(duration: Option<Duration>, bit: u64) -> Timeout {
-        static NEXT: AtomicU64 = AtomicU64::new(2);
         Timeout {
-            id: NEXT.fetch_add(2, Ordering::Relaxed) | bit,
+            id: new_id() | bit,
             duration,
             place: Cell::new(None),
             not_send: PhantomData,
@@ -174,7 +183,7 @@ impl Timeout {
             return;
         };
         let place = Place::here();
-        place.with_limits(|limits| limits.as_mut().push((self.id, deadline)));
+        place.with_frame(|frame| frame.limit(self.id, deadline));
         self.place.set(Some(place));
     }
 
@@ -198,7 +207,7 @@ impl Timeout {
     /// Whether a payload caught by `catch_unwind` is this limit on its way up: gevent's
     /// `error is timeout`. Not for one that [raises](Timeout::raising) something else.
     pub fn has_raised(&self, payload: &(dyn Any + Send)) -> bool {
-        (payload.downcast_ref::<TimeoutExpired>()).is_some_and(|expired| expired.0 == self.id)
+        is_expired(payload, self.id)
     }
 
     /// Ends the limit before its time. It can be started again.
@@ -206,13 +215,7 @@ impl Timeout {
         let Some(place) = self.place.take() else {
             return;
         };
-        place.with_limits(|limits| {
-            limits.retain(|&(other, _)| other != self.id);
-            if limits.as_slice().is_empty() && matches!(place, Place::Thread) {
-                // Nobody cleans up behind a thread.
-                limits.take();
-            }
-        });
+        place.with_frame(|frame| frame.end_limit(self.id));
     }
 
     /// Whether the limit is in force: it has been started, and neither cancelled nor
@@ -221,8 +224,7 @@ impl Timeout {
         let Some(place) = self.place.take() else {
             return false;
         };
-        let pending =
-            place.with_limits(|limits| limits.as_slice().iter().any(|limit| limit.0 == self.id));
+        let pending = place.with_frame(|frame| frame.has_limit(self.id));
         self.place.set(Some(place));
         pending
     }
@@ -242,13 +244,33 @@ impl Place {
         }
     }
 
-    /// Calls `f` with all time-outs in force there: (identity, deadline).
-    fn with_limits<R>(&self, f: impl FnOnce(&mut Seldom<(u64, u64)>) -> R) -> R {
+    fn with_frame<R>(&self, f: impl FnOnce(&Frame) -> R) -> R {
         match self {
-            Place::Greenlet(task) => f(&mut task.local().frame.timeouts.borrow_mut()),
-            Place::Thread => switch::with_thread_frame(|frame| f(&mut frame.timeouts.borrow_mut())),
+            Place::Greenlet(task) => f(&task.local().frame),
+            Place::Thread => switch::with_thread_frame(f),
         }
     }
+}
+
+/// A new identity. Each thread takes many at a time: that is cheaper than to ask for each.
+fn new_id() -> u64 {
+    const AT_A_TIME: u64 = 1 << 16;
+    static NEXT: AtomicU64 = AtomicU64::new(AT_A_TIME);
+    thread_local! {
+        static LAST: Cell<u64> = const { Cell::new(0) };
+    }
+    let mut last = LAST.get();
+    // The lowest bit is `RAISES_ITS_OWN`'s.
+    if (last + 2).is_multiple_of(AT_A_TIME) || last == 0 {
+        last = NEXT.fetch_add(AT_A_TIME, Ordering::Relaxed);
+    }
+    LAST.set(last + 2);
+    last + 2
+}
+
+/// Whether that is the limit of this identity on its way up.
+fn is_expired(payload: &(dyn Any + Send), id: u64) -> bool {
+    (payload.downcast_ref::<TimeoutExpired>()).is_some_and(|expired| expired.0 == id)
 }
 
 /// What the limit raises if it has an exception of its own.
@@ -298,12 +320,14 @@ impl Drop for Suspended {
 
 /// Changes the deadline of a limit, if it is in force; what it was.
 fn replace_deadline(place: &Place, id: u64, change: impl FnOnce(u64) -> u64) -> Option<u64> {
-    place.with_limits(|limits| {
-        let at = limits.as_slice().iter().position(|limit| limit.0 == id)?;
-        let limit = &mut limits.as_mut()[at];
-        let before = limit.1;
-        limit.1 = change(before);
-        Some(before)
+    place.with_frame(|frame| {
+        frame.with_timeouts(|limits| {
+            let at = limits.as_slice().iter().position(|limit| limit.0 == id)?;
+            let limit = &mut limits.as_mut()[at];
+            let before = limit.1;
+            limit.1 = change(before);
+            Some(before)
+        })
     })
 }
 

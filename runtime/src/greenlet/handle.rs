@@ -432,7 +432,6 @@ pub(crate) fn kill_task(task: &Arc<Task>) {
 pub(crate) fn await_end(task: &Arc<Task>, deadline: Option<u64>) -> bool {
     switch::check();
     if task.is_over() {
-        switch::share();
         return true;
     }
     if !switch::may_wait() {

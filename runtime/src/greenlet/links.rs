@@ -104,8 +104,8 @@ pub(super) fn link<'a>(
     prepare: Prepare,
     result: impl Fn() -> Option<Option<&'a JoinError>>,
 ) -> Link {
-    let early = task.with_extra(|extra| match result() {
-        None => Ok(extra.links.push(State::Waiting(prepare))),
+    let early = task.with_links(|links| match result() {
+        None => Ok(links.push(State::Waiting(prepare))),
         Some(_) => Err(prepare),
     });
     let prepare = match early {
@@ -113,8 +113,7 @@ pub(super) fn link<'a>(
         Err(prepare) => prepare,
     };
     let call = prepare(result().flatten());
-    let (link, is_first) = task.with_extra(|extra| {
-        let links = &mut extra.links;
+    let (link, is_first) = task.with_links(|links| {
         let Some(call) = call else {
             return (links.new_number(), false);
         };
@@ -150,6 +149,13 @@ pub(super) fn count(task: &Task) -> usize {
 
 /// Has the links prepared: the result is in place, and nobody has taken it yet.
 pub(super) fn prepare(task: &Task, error: Option<&JoinError>) {
+    if task.has_returned() {
+        prepare_all(task, error);
+    }
+}
+
+#[cold]
+fn prepare_all(task: &Task, error: Option<&JoinError>) {
     let mut last = None;
     loop {
         let next = task.if_extra(|extra| extra.links.next_to_prepare(last));
