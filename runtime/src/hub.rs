@@ -4,29 +4,27 @@
 //! this), and its own timers. Two greenlets of the hub serve them: each waits for a descriptor
 //! whose number is congruent to the hub, which is what makes `may` run it on the hub's thread.
 
+mod coroutines;
+
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
+use self::coroutines::Coroutines;
 use crate::config::{self, Asked, Settings, StartError};
 use crate::error::SpawnError;
-use crate::greenlet::Caller;
 use crate::inbox::Inbox;
 use crate::limits;
-use crate::local;
-use crate::panics::drop_caught;
 use crate::stats::{Counters, HubStats};
 use crate::sys::coroutine::{self, Parker, Registration};
 use crate::sys::home::{self, this_hub};
 use crate::sys::roster::Roster;
-use crate::sys::stack::StackBounds;
-use crate::sys::{altstack, coarse_now_ns, current, fd, overflow};
+use crate::sys::{altstack, coarse_now_ns, fd, overflow};
 use crate::task::{Task, lock};
 use crate::timer::Timers;
-use crate::{monitor, panics, stats, switch};
+use crate::{monitor, panics, stats};
 
 /// How many wakes a hub makes, and how many times a greenlet goes on without a switch, before the
 /// hub looks after its descriptors: two greenlets that wake each other for ever must not stop all
@@ -41,12 +39,6 @@ const RUNS_PER_LOOK: u32 = 4;
 /// A call that returns at once takes nanoseconds, where a poll takes a microsecond and more, and
 /// the clock many of them: so many calls count as one run. Fewer when they are far between.
 const CALLS_PER_RUN: u32 = 32;
-
-/// How many coroutines a hub keeps for the next greenlets, each with its stack.
-const IDLE_COROUTINES: usize = 256;
-
-/// How many hooks, each set by the one before, run at a greenlet's end.
-const MAX_LAST_HOOKS: usize = 100;
 
 /// What a coroutine does with the job that it is given.
 pub(crate) enum Go {
@@ -123,9 +115,7 @@ pub(crate) struct HubLocal {
     roster: Roster,
     /// In no epoll set (see [`Parker::new`]).
     idle_fd: OwnedFd,
-    /// Coroutines that wait for a greenlet to run, by their parkers.
-    idle: RefCell<Vec<Arc<Parker>>>,
-    starting: RefCell<VecDeque<Starting>>,
+    coroutines: Coroutines,
     runs: Cell<u32>,
     /// Blocking calls, which perhaps need not wait, up to the next that counts as a run; and how
     /// many there are from one to the next.
@@ -133,19 +123,18 @@ pub(crate) struct HubLocal {
     calls_per_run: Cell<u32>,
     /// When the last of those was.
     last_call: Cell<u64>,
-    /// One of the hub's own two greenlets is at work.
+    /// One of the hub's own coroutines is at work.
     in_loop: Cell<bool>,
     /// When the clock was first looked at since the last poll; zero: not yet.
     first_look: Cell<u64>,
     /// To be woken after the next poll.
-    after_poll: RefCell<Vec<Arc<Task>>>,
+    after_poll: RefCell<Vec<Asleep>>,
 }
 
-/// A greenlet that begins when its coroutine's turn comes.
-struct Starting {
-    coroutine: Arc<Parker>,
-    task: Arc<Task>,
-    body: Box<dyn Body>,
+/// Who is to be woken.
+enum Asleep {
+    Greenlet(Arc<Task>),
+    Coroutine(Arc<Parker>),
 }
 
 thread_local! {
@@ -285,8 +274,7 @@ fn launch(
             counters: stats::of(id),
             roster: Roster::new(),
             idle_fd,
-            idle: RefCell::default(),
-            starting: RefCell::default(),
+            coroutines: Coroutines::default(),
             runs: Cell::new(0),
             calls_left: Cell::new(0),
             calls_per_run: Cell::new(1),
@@ -297,7 +285,8 @@ fn launch(
         }));
         LOCAL.with(|cell| cell.set(local).ok());
         let timers = coroutine::spawn_here(words(stack_size), move || serve_timers(local));
-        report.send(timers.is_ok()).ok();
+        let opener = local.start_opener();
+        report.send(timers.is_ok() && opener.is_ok()).ok();
         drop(report);
         serve_inbox(local);
     })?;
@@ -318,8 +307,11 @@ fn serve_inbox(local: &'static HubLocal) {
         local.in_loop.set(true);
         // A poll has just been made.
         local.polled();
-        for task in local.after_poll.take() {
-            task.wake_here();
+        for asleep in local.after_poll.take() {
+            match asleep {
+                Asleep::Greenlet(task) => task.wake_here(),
+                Asleep::Coroutine(parker) => parker.unpark(),
+            }
         }
         local.shared.inbox.take(&mut messages);
         for message in messages.drain(..) {
@@ -496,12 +488,6 @@ impl HubLocal {
         &self.roster
     }
 
-    /// The greenlets that wait for their first turn.
-    pub(crate) fn starting(&self) -> Vec<Arc<Task>> {
-        let starting = self.starting.borrow();
-        starting.iter().map(|it| Arc::clone(&it.task)).collect()
-    }
-
     fn wake(&self, task: &Arc<Task>) {
         if self.may_run_on() {
             task.wake_here();
@@ -512,7 +498,15 @@ impl HubLocal {
 
     /// Wakes `task` after the hub has looked after its descriptors.
     pub(crate) fn wake_after_poll(&self, task: &Arc<Task>) {
-        self.after_poll.borrow_mut().push(Arc::clone(task));
+        self.after_poll(Asleep::Greenlet(Arc::clone(task)));
+    }
+
+    fn wake_coroutine_after_poll(&self, coroutine: &Arc<Parker>) {
+        self.after_poll(Asleep::Coroutine(Arc::clone(coroutine)));
+    }
+
+    fn after_poll(&self, asleep: Asleep) {
+        self.after_poll.borrow_mut().push(asleep);
         if self.shared.inbox.ask() {
             self.shared.signal();
         }
@@ -528,7 +522,7 @@ impl HubLocal {
             !self.in_loop.get(),
             "a blocking call in a hub's own loop: it would stop every greenlet of the hub"
         );
-        Arc::new(Parker::new(self.id, self.idle_fd.as_raw_fd()))
+        self.new_parker()
     }
 
     fn kill(&'static self, task: &Arc<Task>) {
@@ -551,163 +545,6 @@ impl HubLocal {
             return;
         }
         self.timers.start_at(at, &task, job);
-    }
-
-    /// Hands the job to an idle coroutine or a new one; it runs when its turn comes.
-    pub(crate) fn start(&'static self, task: Arc<Task>, job: Job) {
-        let stack_size = job.stack_size.unwrap_or(self.stack_size);
-        let pooled = stack_size == self.stack_size;
-        let idle = if pooled {
-            self.idle.borrow_mut().pop()
-        } else {
-            None
-        };
-        let coroutine = match idle {
-            Some(coroutine) => coroutine,
-            None => match self.open_coroutine(stack_size, pooled) {
-                Ok(coroutine) => coroutine,
-                Err(error) => {
-                    // No coroutine, so the closure is dropped here, and must not be able to block.
-                    let _aside = current::aside();
-                    job.body.run(Go::Refused(error), &task);
-                    limits::release();
-                    if !task.end() {
-                        let ended = Arc::clone(&task);
-                        Box::new(Caller { ended }).run(Go::Killed, &task);
-                    }
-                    return;
-                }
-            },
-        };
-        self.counters.accepted();
-        if self.may_run_on() {
-            coroutine.unpark();
-        } else {
-            // Greenlets that spawn greenlets for ever must not stop all I/O either.
-            *task.local().parker.borrow_mut() = Some(Arc::clone(&coroutine));
-            self.wake_after_poll(&task);
-        }
-        self.starting.borrow_mut().push_back(Starting {
-            coroutine,
-            task,
-            body: job.body,
-        });
-    }
-
-    fn open_coroutine(
-        &'static self,
-        stack_size: usize,
-        pooled: bool,
-    ) -> Result<Arc<Parker>, SpawnError> {
-        limits::check_stack()?;
-        let parker = Arc::new(Parker::new(self.id, self.idle_fd.as_raw_fd()));
-        let body = {
-            let parker = Arc::clone(&parker);
-            move || self.run_coroutine(&parker, stack_size, pooled)
-        };
-        // The coroutine runs here up to its first park, in place of the greenlet that spawns it.
-        let _aside = current::aside();
-        // generator panics when the system has no memory or no mappings left.
-        let spawned = panics::quietly(|| coroutine::spawn_here(words(stack_size), body));
-        let source = match spawned {
-            Ok(Ok(())) => return Ok(parker),
-            Ok(Err(source)) => Some(source),
-            Err(_) => None,
-        };
-        // The mappings may be the reason: the next spawns are to know at once.
-        if limits::alive() <= limits::allowed() {
-            limits::recount();
-        }
-        Err(SpawnError::stack(stack_size, source))
-    }
-
-    /// The life of a coroutine.
-    fn run_coroutine(&self, parker: &Arc<Parker>, stack_size: usize, pooled: bool) {
-        let stack = StackBounds::of_this_coroutine(stack_size);
-        let _counted = limits::Stack::new();
-        loop {
-            parker.park();
-            if let Some((task, body)) = self.next_of(parker) {
-                self.run_greenlet(&task, body, parker, stack);
-                if !pooled || self.idle.borrow().len() >= IDLE_COROUTINES {
-                    break;
-                }
-                self.idle.borrow_mut().push(Arc::clone(parker));
-            }
-        }
-        stack.restore_sentinel();
-    }
-
-    /// The greenlet that the coroutine is to run.
-    fn next_of(&self, coroutine: &Arc<Parker>) -> Option<(Arc<Task>, Box<dyn Body>)> {
-        let mut starting = self.starting.borrow_mut();
-        // Nearly always the first: they have their turns in the order in which they came.
-        let at = (starting.iter()).position(|it| Arc::ptr_eq(&it.coroutine, coroutine))?;
-        let Starting { task, body, .. } = starting.remove(at)?;
-        // A burst must not keep its room for ever.
-        if starting.is_empty() && starting.capacity() > 4096 {
-            *starting = VecDeque::new();
-        }
-        Some((task, body))
-    }
-
-    fn run_greenlet(
-        &self,
-        task: &Arc<Task>,
-        body: Box<dyn Body>,
-        parker: &Arc<Parker>,
-        stack: StackBounds,
-    ) {
-        task.start(stack, Arc::clone(parker));
-        current::start(task);
-        self.counters.begun();
-        switch::has_its_turn(task);
-        self.roster.during(task, || self.run_body(task, body));
-        switch::switched_away(task);
-        self.counters.ended();
-        current::end();
-        limits::release();
-        if !task.end() {
-            self.call_links(task, parker, stack);
-        }
-    }
-
-    fn run_body(&self, task: &Arc<Task>, body: Box<dyn Body>) {
-        let go = match task.is_killed() {
-            true => Go::Killed,
-            false => Go::Run,
-        };
-        body.run(go, task);
-        let has_locals = &task.local().frame.has_locals;
-        if has_locals.get() {
-            local::drop_values(task);
-        }
-        // A hook may leave another one, up to a point. What a user owns is dropped while this is a
-        // greenlet, where it may block.
-        for _ in 0..MAX_LAST_HOOKS {
-            if let Err(payload) = switch::run_hook(task) {
-                drop_caught(payload);
-            }
-            if !switch::has_hook(task) {
-                break;
-            }
-        }
-        if has_locals.get() {
-            local::forget(task);
-        }
-    }
-
-    /// Has the links of a greenlet called that has just ended, by another one on the same stack: so
-    /// there is always room for it.
-    #[cold]
-    #[inline(never)]
-    fn call_links(&self, ended: &Arc<Task>, parker: &Arc<Parker>, stack: StackBounds) {
-        let name = format!("links of {}", ended.name()).into();
-        let task = Task::new(Some(name), self.id, ended.site());
-        let ended = Arc::clone(ended);
-        limits::reserve_anyway();
-        self.counters.accepted();
-        self.run_greenlet(&task, Box::new(Caller { ended }), parker, stack);
     }
 }
 

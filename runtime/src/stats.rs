@@ -152,6 +152,13 @@ impl Counters {
         bump(&self.accepted);
     }
 
+    /// One that was accepted will not have its turn.
+    pub(crate) fn refused(&self) {
+        let accepted = self.accepted.load(Ordering::Relaxed);
+        self.accepted
+            .store(accepted.wrapping_sub(1), Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn begun(&self) {
         bump(&self.begun);

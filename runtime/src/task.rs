@@ -353,6 +353,16 @@ impl Task {
         self.state.store(RUNNING, Ordering::Release);
     }
 
+    /// Takes back what it was [started](Task::start) with: nobody wakes it any more.
+    ///
+    /// # Panics
+    ///
+    /// If it has not been started.
+    pub(crate) fn take_parker(&self) -> Arc<Parker> {
+        let parker = self.local().parker.borrow_mut().take();
+        parker.expect("lent by `start`")
+    }
+
     /// Where it was spawned.
     pub(crate) fn site(&self) -> &'static Location<'static> {
         self.site
@@ -435,7 +445,6 @@ impl Task {
     /// everybody else is [told](Task::tell).
     pub(crate) fn end(&self) -> bool {
         let local = self.local();
-        local.parker.borrow_mut().take();
         let hook = local.frame.before_switch.take();
         crate::panics::drop_caught(hook);
         if let Some(key) = local.timer.take() {

@@ -60,25 +60,21 @@ impl<T, S> Core<T, S> {
 
 impl<T, S: Store<T>> Core<T, S> {
     pub(super) fn put_nowait(&self, item: T) -> Result<(), PutError<T>> {
-        // The guard is dropped at the end of the statement, before those in the answer are woken.
-        let offered = self.state().offer(item);
-        offered.map(drop)
+        // Dropped, and those in it woken, after the guard.
+        let mut wakes = Wakes::none();
+        self.state().offer(item, &mut wakes)
     }
 
     #[inline]
     pub(super) fn put_until(&self, item: T, deadline: Option<u64>) -> Result<(), PutError<T>> {
         switch::check();
+        let mut wakes = Wakes::none();
         let mut state = self.state();
-        match state.offer(item) {
-            Ok(wakes) => {
-                drop(state);
-                drop(wakes);
-                Ok(())
-            }
+        match state.offer(item, &mut wakes) {
             Err(PutError::Full(item)) if switch::may_wait() => {
                 self.await_room(state, item, deadline)
             }
-            Err(error) => Err(error),
+            result => result,
         }
     }
 
@@ -86,9 +82,10 @@ impl<T, S: Store<T>> Core<T, S> {
     /// greenlet of the same hub.
     pub(super) fn meet_until(&self, item: T, deadline: Option<u64>) -> Result<(), PutError<T>> {
         switch::check();
+        let mut wakes = Wakes::none();
         let mut state = self.state();
-        match state.offer(item) {
-            Ok(wakes) => {
+        match state.offer(item, &mut wakes) {
+            Ok(()) => {
                 drop(state);
                 drop(wakes);
                 switch::let_others_go_first();
@@ -138,25 +135,19 @@ impl<T, S: Store<T>> Core<T, S> {
     }
 
     pub(super) fn get_nowait(&self) -> Result<T, GetError> {
-        let (item, wakes) = {
-            let mut state = self.state();
-            let taken = state.take();
-            taken.ok_or_else(|| state.why_empty())?
-        };
-        drop(wakes);
-        Ok(item)
+        let mut wakes = Wakes::none();
+        let mut state = self.state();
+        let taken = state.take(&mut wakes);
+        taken.ok_or_else(|| state.why_empty())
     }
 
     #[inline]
     pub(super) fn get_until(&self, deadline: Option<u64>) -> Result<T, GetError> {
         switch::check();
+        let mut wakes = Wakes::none();
         let mut state = self.state();
-        match state.take() {
-            Some((item, wakes)) => {
-                drop(state);
-                drop(wakes);
-                Ok(item)
-            }
+        match state.take(&mut wakes) {
+            Some(item) => Ok(item),
             None => self.await_item(state, None, deadline),
         }
     }
@@ -356,18 +347,18 @@ impl<T, S: Store<T>> State<T, S> {
     /// # Errors
     ///
     /// [`PutError`], with the item.
-    // Inlined with `take`: returning their results by memory costs as much as they do.
+    // Inlined with `take`: returning their results by memory costs as much as they do. Those to be
+    // woken are not part of them for the same reason.
     #[inline(always)]
-    fn offer(&mut self, item: T) -> Result<Wakes<T>, PutError<T>> {
+    fn offer(&mut self, item: T, wakes: &mut Wakes<T>) -> Result<(), PutError<T>> {
         if self.shut_down {
             return Err(PutError::ShutDown(item));
         }
-        let mut wakes = Wakes::none();
         let item = match self.getters.is_empty() {
             true => item,
-            false => match self.hand_over(item, &mut wakes) {
+            false => match self.hand_over(item, wakes) {
                 Some(item) => item,
-                None => return Ok(wakes),
+                None => return Ok(()),
             },
         };
         if self.store.len() >= self.capacity {
@@ -378,7 +369,7 @@ impl<T, S: Store<T>> State<T, S> {
             wakes.others().watchers = self.watchers.take();
         }
         self.store.push(item);
-        Ok(wakes)
+        Ok(())
     }
 
     /// Gives the item to who waits longest, and lets those see it who are before; returns it if
@@ -410,15 +401,13 @@ impl<T, S: Store<T>> State<T, S> {
 
     /// Takes the next item, and lets in that of who waits longest for room.
     #[inline(always)]
-    fn take(&mut self) -> Option<(T, Wakes<T>)> {
-        let mut wakes = Wakes::none();
+    fn take(&mut self, wakes: &mut Wakes<T>) -> Option<T> {
         if let Some(item) = self.store.pop() {
-            self.admit(&mut wakes);
-            return Some((item, wakes));
+            self.admit(wakes);
+            return Some(item);
         }
         // Where nothing is stored, from hand to hand.
-        let item = self.claim_putter(&mut wakes)?;
-        Some((item, wakes))
+        self.claim_putter(wakes)
     }
 
     /// Stores the item of who waits longest for room, if there is room; whether it has.

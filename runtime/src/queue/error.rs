@@ -49,6 +49,8 @@ impl<T> std::error::Error for PutError<T> {}
 /// Why there is no item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+// As large as most items, so that a result with one of these is returned in registers.
+#[repr(usize)]
 pub enum GetError {
     /// The queue was empty, and stayed so for the time given. gevent's `Empty`.
     Empty,

@@ -62,6 +62,25 @@ impl StackBounds {
         }
     }
 
+    /// Gives the lowest page back, whose words are put [back](StackBounds::restore_sentinel) in the
+    /// end. A stack that has just been made then takes one page instead of two.
+    ///
+    /// To be called on the stack itself, near its top.
+    pub(crate) fn drop_lowest_page(&self) {
+        if self.size() <= 2 * PAGE {
+            return;
+        }
+        // SAFETY: the lowest page of this very stack, whose live frames are in the topmost; there
+        // is nothing in it but the sentinel.
+        unsafe {
+            libc::madvise(
+                std::ptr::with_exposed_provenance_mut(self.low),
+                PAGE,
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+
     /// Gives the pages below the frame of the caller back to the system: a parked greenlet then
     /// keeps only what it uses. They come back as zeroes when the stack grows into them.
     #[inline(never)]

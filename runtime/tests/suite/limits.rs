@@ -13,6 +13,7 @@ use greenwood_runtime::{
 
 use crate::support::{
     any_hub, case, child, child_with_hubs, deadline_of, eventually, open_descriptors, spawn_on,
+    waiting,
 };
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -146,6 +147,11 @@ fn spawn_is_refused_when_others_have_taken_the_mappings() {
         eat_mappings(700);
         let (second, refused) = fill(&go, 5_000);
         let mut errors: Vec<_> = refused.map(|error| error.to_string()).into_iter().collect();
+        // Before that, those that wait for their turn would need no stack of their own.
+        eventually("all wait or are refused", || {
+            let refused = second.iter().filter(|greenlet| greenlet.ready()).count();
+            waiting(&*go) + refused == first.len() + second.len()
+        });
         go.set();
         assert!(joinall(&first, None) && joinall(&second, None));
         for greenlet in first {

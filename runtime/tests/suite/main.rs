@@ -20,6 +20,7 @@ mod config;
 mod event;
 mod fairness;
 mod fileobject;
+mod footprint;
 mod greenlets;
 mod hooks;
 mod interrupts;

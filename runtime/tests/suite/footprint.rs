@@ -1,0 +1,130 @@
+//! What a greenlet takes of the system while it waits: resident memory, stacks, mappings.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use greenwood_runtime::{Event, Greenlet, Hub, Queue, killall, sleep, spawn};
+
+use crate::support::{any_hub, case, child_with_hubs, deadline_of, eventually, spawn_on};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a parked greenlet may take in bytes. Frames are larger in a build without optimizations, and
+/// may reach the second page.
+const EACH: usize = if cfg!(debug_assertions) {
+    9 << 10
+} else {
+    5 << 10
+};
+
+/// The resident memory of the process in bytes.
+fn resident() -> usize {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = rollup.lines().find(|line| line.starts_with("Rss:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse::<usize>().unwrap() << 10
+}
+
+fn mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().count()
+}
+
+#[inline(never)]
+fn use_stack() -> u8 {
+    let mut used = [1_u8; 40 << 10];
+    black_box(&mut used)[4_711]
+}
+
+/// What the parked greenlets wait for.
+#[derive(Clone)]
+struct Waits {
+    event: Arc<Event>,
+    queue: Arc<Queue<usize>>,
+    parked: Arc<AtomicUsize>,
+}
+
+impl Waits {
+    fn new() -> Waits {
+        Waits {
+            event: Arc::new(Event::new()),
+            queue: Arc::new(Queue::new(0)),
+            parked: Arc::default(),
+        }
+    }
+
+    /// Waits in one of three ways.
+    fn wait(&self, i: usize) {
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        match i % 3 {
+            0 => drop(self.event.wait()),
+            1 => sleep(Duration::from_secs(3_600)),
+            _ => drop(self.queue.get()),
+        }
+    }
+
+    /// Starts so many that run `first` and wait; they are parked when this returns.
+    fn park(&self, count: usize, first: fn()) -> Vec<Greenlet<()>> {
+        let start = |i| {
+            let waits = self.clone();
+            spawn_on(any_hub(i), move || {
+                first();
+                waits.wait(i);
+            })
+        };
+        let greenlets = (0..count).map(start).collect();
+        eventually("all are parked", || {
+            self.parked.load(Ordering::SeqCst) == count
+        });
+        greenlets
+    }
+}
+
+/// Runs `test` once more in processes of its own, with 1 and 2 hubs.
+fn in_children(test: &str) {
+    for hubs in [1, 2] {
+        child_with_hubs(test, "x", hubs).passed();
+    }
+}
+
+#[test]
+fn parked_greenlet_takes_a_page_and_its_own_data() {
+    let _deadline = deadline_of(LIMIT);
+    if case().is_none() {
+        in_children("footprint::parked_greenlet_takes_a_page_and_its_own_data");
+        return;
+    }
+    let count = 6_000;
+    spawn(|| ()).join().unwrap();
+    let before = resident();
+    let greenlets = Waits::new().park(count, || ());
+    let each = (resident() - before) / count;
+    assert!(each <= EACH, "{each} bytes each");
+    assert!(killall(&greenlets, None));
+}
+
+#[test]
+fn greenlets_that_do_not_wait_share_a_stack() {
+    let _deadline = deadline_of(LIMIT);
+    if case().is_none() {
+        in_children("footprint::greenlets_that_do_not_wait_share_a_stack");
+        return;
+    }
+    let count = 10_000;
+    let (before, most) = spawn_on(0, move || {
+        let before = mappings();
+        let greenlets: Vec<_> = (0..count).map(|i| spawn(move || i)).collect();
+        // Those that have been spawned and have not had their turn have none.
+        let most = mappings();
+        for (i, greenlet) in greenlets.into_iter().enumerate() {
+            assert_eq!(greenlet.join().unwrap(), i);
+        }
+        (before, most.max(mappings()))
+    })
+    .join()
+    .unwrap();
+    assert!(most < before + 100, "{before} mappings, then {most}");
+    assert_eq!(Hub::greenlets(), 0);
+}
