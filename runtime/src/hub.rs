@@ -5,6 +5,7 @@
 //! whose number is congruent to the hub, which is what makes `may` run it on the hub's thread.
 
 mod coroutines;
+mod trim;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use self::coroutines::Coroutines;
+use self::trim::Trim;
 use crate::config::{self, Asked, Settings, StartError};
 use crate::error::SpawnError;
 use crate::inbox::Inbox;
@@ -116,6 +118,7 @@ pub(crate) struct HubLocal {
     /// In no epoll set (see [`Parker::new`]).
     idle_fd: OwnedFd,
     coroutines: Coroutines,
+    trim: Trim,
     runs: Cell<u32>,
     /// Blocking calls, which perhaps need not wait, up to the next that counts as a run; and how
     /// many there are from one to the next.
@@ -275,6 +278,7 @@ fn launch(
             roster: Roster::new(),
             idle_fd,
             coroutines: Coroutines::default(),
+            trim: Trim::default(),
             runs: Cell::new(0),
             calls_left: Cell::new(0),
             calls_per_run: Cell::new(1),
@@ -286,7 +290,10 @@ fn launch(
         LOCAL.with(|cell| cell.set(local).ok());
         let timers = coroutine::spawn_here(words(stack_size), move || serve_timers(local));
         let opener = local.start_opener();
-        report.send(timers.is_ok() && opener.is_ok()).ok();
+        let probe = coroutine::learn_margin(&local.new_parker());
+        report
+            .send(timers.is_ok() && opener.is_ok() && probe.is_ok())
+            .ok();
         drop(report);
         serve_inbox(local);
     })?;
@@ -339,6 +346,9 @@ fn serve_timers(local: &'static HubLocal) {
         local.in_loop.set(true);
         local.polled();
         local.timers.fire();
+        if local.timers.is_time_to_trim() {
+            local.trim_stacks();
+        }
     }
 }
 

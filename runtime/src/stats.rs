@@ -21,6 +21,8 @@ pub(crate) struct Counters {
     clock: AtomicTicks,
     /// The monitor wants to know who runs.
     watched: AtomicBool,
+    /// A pass over the stacks of those who wait has been asked for.
+    trims_later: AtomicBool,
     polls: AtomicU64,
     accepted: AtomicU64,
     begun: AtomicU64,
@@ -39,6 +41,9 @@ pub(crate) struct Ticks(u32);
 
 impl Ticks {
     const SHIFT: u32 = 24;
+
+    /// One tick.
+    pub(crate) const UNIT: Duration = Duration::from_nanos(1 << Ticks::SHIFT);
 
     fn at(ns: u64) -> Ticks {
         Ticks((ns >> Ticks::SHIFT) as u32)
@@ -91,6 +96,7 @@ impl Counters {
             switches: AtomicU64::new(0),
             clock: AtomicTicks(AtomicU32::new(0)),
             watched: AtomicBool::new(false),
+            trims_later: AtomicBool::new(false),
             polls: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             begun: AtomicU64::new(0),
@@ -124,6 +130,16 @@ impl Counters {
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Whether a pass over the stacks of those who wait has been asked for.
+    #[inline]
+    pub(crate) fn is_to_trim(&self) -> bool {
+        self.trims_later.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn trims_later(&self, later: bool) {
+        self.trims_later.store(later, Ordering::Relaxed);
     }
 
     pub(crate) fn watch(&self, watch: bool) {

@@ -403,10 +403,12 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
     }
 
     switched_away(task);
+    task.parks_here();
     let aside = current::aside();
     wait();
     drop(aside);
     has_its_turn(task);
+    task.is_back();
 
     // Panics if the greenlet has come back on another thread.
     let local = task.local();
@@ -428,6 +430,9 @@ pub(crate) fn switched_away(task: &Task) {
     task.since.set(counters.switched_away());
     if counters.is_watched() {
         monitor::lets_go(task);
+    }
+    if !counters.is_to_trim() {
+        hub::local().trim_later();
     }
 }
 

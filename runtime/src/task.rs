@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::num::NonZero;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::error::JoinError;
@@ -17,7 +17,7 @@ use crate::stats::AtomicTicks;
 use crate::sys::coroutine::Parker;
 use crate::sys::current;
 use crate::sys::home::Home;
-use crate::sys::stack::StackBounds;
+use crate::sys::stack::{self, StackBounds};
 use crate::thread_parker::ThreadParker;
 use crate::timer::TimerKey;
 use crate::waitable::Watcher;
@@ -59,6 +59,8 @@ pub(crate) struct Task {
     killed: AtomicBool,
     /// What others have been up to: see [`LINKED`].
     marks: AtomicU8,
+    /// How many times its stack has been given back while it waited, up to a point.
+    trims: AtomicU8,
     /// Since when it waits, for its own hub. Here there is room for it.
     pub(crate) since: AtomicTicks,
     /// Where it was spawned.
@@ -262,8 +264,10 @@ impl Frame {
 /// Stack bounds that the overflow handler may read at any time: written before the greenlet runs.
 #[derive(Default)]
 struct StackCell {
-    low: std::sync::atomic::AtomicUsize,
-    high: std::sync::atomic::AtomicUsize,
+    high: AtomicUsize,
+    size: AtomicU32,
+    /// How much of it is in use, if it is put aside and there may be more to be given back; else 0.
+    depth: AtomicU32,
 }
 
 impl Task {
@@ -304,6 +308,7 @@ impl Task {
             site,
             parent: current::with(|task| task.map_or(0, Task::id)),
             marks: AtomicU8::new(0),
+            trims: AtomicU8::new(0),
             interest: Mutex::default(),
             stack: StackCell::default(),
             local: Home::new(hub, TaskLocal::default()),
@@ -340,15 +345,55 @@ impl Task {
     }
 
     pub(crate) fn stack(&self) -> StackBounds {
-        StackBounds {
-            low: self.stack.low.load(Ordering::Relaxed),
-            high: self.stack.high.load(Ordering::Relaxed),
+        let high = self.stack.high.load(Ordering::Relaxed);
+        let size = self.stack.size.load(Ordering::Relaxed) as usize;
+        let low = high - size;
+        StackBounds { low, high }
+    }
+
+    /// Notes how much of the stack is in use, by its own greenlet that is about to be put aside.
+    #[inline]
+    pub(crate) fn parks_here(&self) {
+        let high = self.stack.high.load(Ordering::Relaxed);
+        let depth = high.saturating_sub(stack::here()) as u32;
+        self.stack.depth.store(depth, Ordering::Relaxed);
+    }
+
+    /// Takes that back.
+    #[inline]
+    pub(crate) fn is_back(&self) {
+        self.stack.depth.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether it is put aside, and its stack has not been given back since.
+    pub(crate) fn can_be_trimmed(&self) -> bool {
+        self.stack.depth.load(Ordering::Relaxed) != 0
+    }
+
+    /// How many times its stack has been given back, up to a point.
+    pub(crate) fn trims(&self) -> u8 {
+        self.trims.load(Ordering::Relaxed)
+    }
+
+    /// Gives back what it does not use of its stack, and notes how many times that has been done.
+    ///
+    /// # Panics
+    ///
+    /// Off its hub's thread.
+    pub(crate) fn trim(&self, trims: u8) {
+        let depth = self.stack.depth.swap(0, Ordering::Relaxed);
+        // On the hub's thread it does not run while this does.
+        if self.local.is_here() && depth != 0 {
+            self.trims.store(trims, Ordering::Relaxed);
+            self.stack().trim_below(depth as usize);
         }
     }
 
     pub(crate) fn start(&self, stack: StackBounds, parker: Arc<Parker>) {
-        self.stack.low.store(stack.low, Ordering::Relaxed);
         self.stack.high.store(stack.high, Ordering::Relaxed);
+        self.stack
+            .size
+            .store(stack.size() as u32, Ordering::Relaxed);
         *self.local().parker.borrow_mut() = Some(parker);
         self.state.store(RUNNING, Ordering::Release);
     }

@@ -36,6 +36,8 @@ pub(crate) struct Timers {
     /// What the timerfd is set to; `u64::MAX` when it has fired or was never set.
     armed: Cell<u64>,
     next: Cell<NonZero<u64>>,
+    /// When the hub is to look after stacks; `u64::MAX`: not at all.
+    trim_at: Cell<u64>,
     entries: RefCell<BTreeMap<TimerKey, Entry>>,
     counters: &'static Counters,
 }
@@ -47,6 +49,7 @@ impl Timers {
             fd,
             armed: Cell::new(u64::MAX),
             next: Cell::new(NonZero::<u64>::MIN),
+            trim_at: Cell::new(u64::MAX),
             entries: RefCell::new(BTreeMap::new()),
         }
     }
@@ -79,11 +82,34 @@ impl Timers {
         let mut entries = self.entries.borrow_mut();
         entries.insert(key, Entry { task, start });
         self.counters.timers(entries.len());
+        self.arm(at);
+        key
+    }
+
+    fn arm(&self, at: u64) {
         if at < self.armed.get() {
             self.armed.set(at);
             fd::arm(&self.fd, at);
         }
-        key
+    }
+
+    /// Has the hub look after stacks then, or earlier if it has been said so.
+    pub(crate) fn trim_at(&self, at: u64) {
+        let at = at.min(self.trim_at.get());
+        self.trim_at.set(at);
+        self.arm(at);
+    }
+
+    /// Whether it is time for that; true once only.
+    pub(crate) fn is_time_to_trim(&self) -> bool {
+        let at = self.trim_at.get();
+        let is_time = at <= now_ns();
+        match is_time {
+            true => self.trim_at.set(u64::MAX),
+            false if at != u64::MAX => self.arm(at),
+            false => {}
+        }
+        is_time
     }
 
     /// Removes an entry; what would have been started by it.
@@ -114,11 +140,7 @@ impl Timers {
                         entry
                     }
                     Some(first) => {
-                        let at = first.key().0.max(now.saturating_add(SLACK));
-                        if at < self.armed.get() {
-                            self.armed.set(at);
-                            fd::arm(&self.fd, at);
-                        }
+                        self.arm(first.key().0.max(now.saturating_add(SLACK)));
                         return;
                     }
                     None => return,

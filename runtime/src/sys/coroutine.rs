@@ -5,13 +5,18 @@
 //! a wake puts the coroutine into the queue of the worker that calls, which is the coroutine's own
 //! by the rule that every wake is made on the home hub.
 
+use std::cell::Cell;
 use std::fmt;
 use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use may::coroutine::Builder;
 use may::io::{AsIoData, CoIo, IoData, WaitIo, WaitIoWaker};
 
 use super::home::Home;
+use super::stack;
+use crate::config::MIN_STACK_SIZE;
 
 /// Parks and wakes one coroutine. Belongs to its hub: both are done on the hub's thread.
 pub(crate) struct Parker(Home<Wait>);
@@ -143,6 +148,23 @@ where
     };
     // SAFETY: as in `spawn_on_worker`.
     unsafe { builder.spawn_local(run) }.map(drop)
+}
+
+/// Learns what a stack is in use of below who parks (see [`stack::learn_margin`]), by a coroutine
+/// that does nothing else.
+pub(crate) fn learn_margin(parker: &Arc<Parker>) -> std::io::Result<()> {
+    let marker = Rc::new(Cell::new(0));
+    let (theirs, its) = (Rc::clone(&marker), Arc::clone(parker));
+    spawn_here(MIN_STACK_SIZE / size_of::<usize>(), move || {
+        theirs.set(stack::here());
+        drop(theirs);
+        its.park();
+    })?;
+    // SAFETY: the coroutine is suspended in `park`, on a stack of four pages, and has set the marker
+    // to an address in its topmost page.
+    unsafe { stack::learn_margin(marker.get()) };
+    parker.unpark();
+    Ok(())
 }
 
 /// Puts the running coroutine at the end of its hub's queue.

@@ -60,6 +60,21 @@ impl Roster {
         }
     }
 
+    /// Calls `f` with one after the other from a place on, as long as it says true. Returns where to
+    /// go on, if it has not. `f` must not begin or end a greenlet.
+    pub(crate) fn visit(&self, from: usize, mut f: impl FnMut(&Task) -> bool) -> Option<usize> {
+        let places = self.0.borrow();
+        for (place, &task) in places.tasks.iter().enumerate().skip(from) {
+            // SAFETY: as in `all`: one that is not null is alive, as long as it is in the roster; and
+            // nobody leaves it meanwhile, as it is borrowed.
+            let task = unsafe { task.as_ref() };
+            if task.is_some_and(|task| !f(task)) {
+                return Some(place + 1);
+            }
+        }
+        None
+    }
+
     /// All of them.
     pub(crate) fn all(&self) -> Vec<Arc<Task>> {
         let handle = |&task: &*const Task| {

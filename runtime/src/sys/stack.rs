@@ -5,6 +5,8 @@
 //! ends. A frame may use the whole stack legitimately, and [`trim`](StackBounds::trim) drops the
 //! lowest page, so the words are put back before a coroutine ends.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// The word that `generator` 0.8.12 fills the low end of a stack with.
 const SENTINEL: usize = 0xDEAD_BEEF;
 /// How many of them.
@@ -15,6 +17,41 @@ pub(crate) const PAGE: usize = 4096;
 
 /// What [`StackBounds::trim`] leaves below its caller's frame.
 const MARGIN: usize = 512;
+
+/// How far below the frame of who [parks](crate::switch) the stack is in use while it does: may's
+/// frames, whose sizes are the build's. Learned when the hubs start; 0: not yet.
+static MARGIN_OF_PARK: AtomicUsize = AtomicUsize::new(0);
+
+/// What is added to what was learned: our own frames in between, and what may differ between two
+/// ways to park.
+const MORE_MARGIN: usize = if cfg!(debug_assertions) { 2_048 } else { 512 };
+
+/// An address in the caller's frame, or just below.
+#[inline]
+pub(crate) fn here() -> usize {
+    let marker = 0u8;
+    std::ptr::from_ref(std::hint::black_box(&marker)).addr()
+}
+
+/// Learns how far below `marker` a stack is in use on which somebody has parked, and has done
+/// nothing else before. The stack has just been made, so what was never in use is zero.
+///
+/// # Safety
+///
+/// `marker` is an address in the stack of a suspended coroutine, and the page below its own is part
+/// of that stack, too.
+pub(crate) unsafe fn learn_margin(marker: usize) {
+    let marker = marker & !(size_of::<usize>() - 1);
+    let low = (marker & !(PAGE - 1)) - PAGE;
+    let is_used = |&address: &usize| {
+        let word = std::ptr::with_exposed_provenance::<usize>(address);
+        // SAFETY: mapped memory, as the caller says, which nobody writes to meanwhile.
+        unsafe { word.read_volatile() != 0 }
+    };
+    let lowest = (low..marker).step_by(size_of::<usize>()).find(is_used);
+    let reach = marker - lowest.unwrap_or(marker);
+    MARGIN_OF_PARK.fetch_max(reach + MORE_MARGIN, Ordering::Relaxed);
+}
 
 /// Where a stack lies: `low..high` is usable, the page below `low` is the guard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +85,26 @@ impl StackBounds {
     /// (frames are probed page by page, but C code is not).
     pub(crate) fn is_overflow(&self, address: usize) -> bool {
         self.low != 0 && address < self.low && address >= self.low - 4 * PAGE
+    }
+
+    /// Gives back the pages of the stack of a suspended coroutine, which has noted at its park that
+    /// so many bytes were in use [there](here).
+    pub(crate) fn trim_below(&self, depth: usize) {
+        let margin = MARGIN_OF_PARK.load(Ordering::Relaxed);
+        let end = self.high.saturating_sub(depth + margin) & !(PAGE - 1);
+        if margin == 0 || end <= self.low {
+            return;
+        }
+        // SAFETY: low..end is part of the private anonymous mapping of a stack whose frames all lie
+        // above: it is suspended where it was noted, and what is in use below that is less than the
+        // margin. The sentinel is restored before the end.
+        unsafe {
+            libc::madvise(
+                std::ptr::with_exposed_provenance_mut(self.low),
+                end - self.low,
+                libc::MADV_DONTNEED,
+            )
+        };
     }
 
     /// Puts the sentinel words back.

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What a parked greenlet may take in bytes. Frames are larger in a build without optimizations, and
 /// may reach the second page.
 const EACH: usize = if cfg!(debug_assertions) {
-    9 << 10
+    12 << 10
 } else {
     5 << 10
 };
@@ -127,4 +127,69 @@ fn greenlets_that_do_not_wait_share_a_stack() {
     .unwrap();
     assert!(most < before + 100, "{before} mappings, then {most}");
     assert_eq!(Hub::greenlets(), 0);
+}
+
+#[test]
+fn stack_of_one_who_waits_for_long_is_given_back() {
+    let _deadline = deadline_of(LIMIT);
+    if case().is_none() {
+        in_children("footprint::stack_of_one_who_waits_for_long_is_given_back");
+        return;
+    }
+    let count = 1_000;
+    spawn(|| ()).join().unwrap();
+    let before = resident();
+    let each = || resident().saturating_sub(before) / count;
+    let waits = Waits::new();
+    let greenlets = waits.park(count, || {
+        use_stack();
+    });
+    eventually("little of the stacks is left", || each() <= EACH);
+    assert!(killall(&greenlets, None));
+    eventually("none is left", || Hub::greenlets() == 0);
+}
+
+/// Goes down so many levels, uses more of the stack for a moment, and waits.
+fn wait_at(level: usize, waits: &Waits) {
+    let frame = black_box([level as u8; 3_000]);
+    if level > 0 {
+        wait_at(level - 1, waits);
+    } else {
+        for _ in 0..2 {
+            use_stack();
+            waits.parked.fetch_add(1, Ordering::SeqCst);
+            waits.queue.get().unwrap();
+        }
+    }
+    assert!(black_box(frame).iter().all(|&byte| byte == level as u8));
+}
+
+#[test]
+fn stack_that_is_given_back_keeps_its_live_frames() {
+    let _deadline = deadline_of(LIMIT);
+    if case().is_none() {
+        in_children("footprint::stack_that_is_given_back_keeps_its_live_frames");
+        return;
+    }
+    let count = 320;
+    spawn(|| ()).join().unwrap();
+    let waits = Waits::new();
+    let start = |i| {
+        let waits = waits.clone();
+        spawn_on(any_hub(i), move || wait_at(i % 16, &waits))
+    };
+    let greenlets: Vec<_> = (0..count).map(start).collect();
+    for round in 1..=2 {
+        eventually("all are parked", || {
+            waits.parked.load(Ordering::SeqCst) == round * count
+        });
+        let most = resident();
+        eventually("much of the stacks is given back", || {
+            resident() + count * (20 << 10) < most
+        });
+        (0..count).for_each(|i| waits.queue.put(i).unwrap());
+    }
+    for greenlet in greenlets {
+        greenlet.join().unwrap();
+    }
 }
