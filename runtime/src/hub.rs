@@ -33,6 +33,11 @@ use crate::{monitor, panics, stats};
 /// I/O.
 const RUNS_PER_POLL: u32 = 128;
 
+/// More of them when many greenlets can run: where each has had to wait for a poll, each has so many
+/// turns up to the next, and at most so many in all. To be put off costs several times a switch.
+const TURNS_PER_POLL: u32 = 4;
+const MOST_RUNS_PER_POLL: u32 = 4_096;
+
 /// Fewer of them when they take long, as that of who serves a buffer full of pipelined requests
 /// before it waits again: how long it may be until a poll, and how often that is looked at.
 const TIME_PER_POLL_NS: u64 = 5_000_000;
@@ -120,6 +125,8 @@ pub(crate) struct HubLocal {
     coroutines: Coroutines,
     trim: Trim,
     runs: Cell<u32>,
+    /// How many of them there are up to the next poll: a multiple of `RUNS_PER_LOOK`.
+    runs_per_poll: Cell<u32>,
     /// Blocking calls, which perhaps need not wait, up to the next that counts as a run; and how
     /// many there are from one to the next.
     calls_left: Cell<u32>,
@@ -280,6 +287,7 @@ fn launch(
             coroutines: Coroutines::default(),
             trim: Trim::default(),
             runs: Cell::new(0),
+            runs_per_poll: Cell::new(RUNS_PER_POLL),
             calls_left: Cell::new(0),
             calls_per_run: Cell::new(1),
             last_call: Cell::new(0),
@@ -314,7 +322,9 @@ fn serve_inbox(local: &'static HubLocal) {
         local.in_loop.set(true);
         // A poll has just been made.
         local.polled();
-        for asleep in local.after_poll.take() {
+        let put_off = local.after_poll.take();
+        local.polled_with(put_off.len());
+        for asleep in put_off {
             match asleep {
                 Asleep::Greenlet(task) => task.wake_here(),
                 Asleep::Coroutine(parker) => parker.unpark(),
@@ -444,7 +454,7 @@ impl HubLocal {
         if runs % RUNS_PER_LOOK == RUNS_PER_LOOK - 1 {
             self.look_at_the_clock(coarse_now_ns());
         }
-        runs < RUNS_PER_POLL
+        runs < self.runs_per_poll.get()
     }
 
     /// Counts a blocking call, which perhaps need not wait; false when it is time for a poll.
@@ -478,12 +488,20 @@ impl HubLocal {
         if self.first_look.get() == 0 {
             self.first_look.set(now);
         } else if now.saturating_sub(self.first_look.get()) > TIME_PER_POLL_NS {
-            self.runs.set(RUNS_PER_POLL);
+            self.runs.set(self.runs_per_poll.get());
         }
-        if self.runs.get() >= RUNS_PER_POLL {
+        if self.runs.get() >= self.runs_per_poll.get() {
             // The next call is to hear of it.
             self.calls_left.set(0);
         }
+    }
+
+    /// Says how many have been put off up to the poll that has just been made.
+    fn polled_with(&self, put_off: usize) {
+        let most = MOST_RUNS_PER_POLL as usize;
+        let runs = put_off.min(most) as u32 * TURNS_PER_POLL;
+        self.runs_per_poll
+            .set(runs.clamp(RUNS_PER_POLL, MOST_RUNS_PER_POLL));
     }
 
     /// Says that a poll has just been made.

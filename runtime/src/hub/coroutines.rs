@@ -17,7 +17,7 @@ use crate::greenlet::Caller;
 use crate::panics::drop_caught;
 use crate::sys::coroutine::{self, Parker};
 use crate::sys::current;
-use crate::sys::stack::StackBounds;
+use crate::sys::stack::{self, StackBounds};
 use crate::task::Task;
 use crate::{limits, local, panics, switch};
 
@@ -44,6 +44,8 @@ pub(super) struct Coroutines {
     opener: OnceCell<Arc<Parker>>,
     /// The opener has been woken.
     opens: Cell<bool>,
+    /// Where in its first page the next coroutine is to begin.
+    colour: Cell<u8>,
 }
 
 /// A greenlet that waits for its first turn.
@@ -160,6 +162,8 @@ impl HubLocal {
     ) -> Result<Arc<Parker>, SpawnError> {
         limits::check_stack()?;
         let parker = self.new_parker();
+        let colour = self.coroutines.colour.get();
+        self.coroutines.colour.set(colour.wrapping_add(1));
         let body = {
             let parker = Arc::clone(&parker);
             move || {
@@ -167,7 +171,7 @@ impl HubLocal {
                 // The sentinel is all that is in it, and is not looked at before the end.
                 stack.drop_lowest_page();
                 let _counted = limits::Stack::new();
-                life(self, parker, stack);
+                stack::coloured(colour, || life(self, parker, stack));
                 stack.restore_sentinel();
             }
         };

@@ -5,6 +5,7 @@
 //! ends. A frame may use the whole stack legitimately, and [`trim`](StackBounds::trim) drops the
 //! lowest page, so the words are put back before a coroutine ends.
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The word that `generator` 0.8.12 fills the low end of a stack with.
@@ -31,6 +32,32 @@ const MORE_MARGIN: usize = if cfg!(debug_assertions) { 2_048 } else { 512 };
 pub(crate) fn here() -> usize {
     let marker = 0u8;
     std::ptr::from_ref(std::hint::black_box(&marker)).addr()
+}
+
+/// Calls `f` somewhat deeper in the stack, by the colour: eight of them, a cache line apart.
+///
+/// Stacks begin at the same place in a page, so the lines in use of all of them would fall into the
+/// same few sets of the processor's caches, and a thousand greenlets that take turns would drive each
+/// other's out.
+pub(crate) fn coloured(colour: u8, f: impl FnOnce()) {
+    #[inline(never)]
+    fn below<const SIZE: usize>(f: impl FnOnce()) {
+        let room = [const { MaybeUninit::<u8>::uninit() }; SIZE];
+        std::hint::black_box(&room);
+        f();
+        // Not a call in the end, which would leave the frame first.
+        std::hint::black_box(&room);
+    }
+    match colour % 8 {
+        0 => f(),
+        1 => below::<64>(f),
+        2 => below::<128>(f),
+        3 => below::<192>(f),
+        4 => below::<256>(f),
+        5 => below::<320>(f),
+        6 => below::<384>(f),
+        _ => below::<448>(f),
+    }
 }
 
 /// Learns how far below `marker` a stack is in use on which somebody has parked, and has done

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What a parked greenlet may take in bytes. Frames are larger in a build without optimizations, and
 /// may reach the second page.
 const EACH: usize = if cfg!(debug_assertions) {
-    12 << 10
+    16 << 10
 } else {
     5 << 10
 };
