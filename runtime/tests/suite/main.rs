@@ -53,4 +53,5 @@ mod timeouts;
 mod tls;
 mod udp;
 mod unix;
+mod unix_rights;
 mod wait;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Type};
 
+use super::rights::{self, passing_calls};
 use super::{from_system, retry, to_system};
 use crate::net::explain;
 use crate::net::socket::{Direction, Socket};
@@ -236,3 +237,4 @@ impl UnixDatagram {
 }
 
 timed_calls!(UnixDatagram);
+passing_calls!(UnixDatagram, is stream: false);

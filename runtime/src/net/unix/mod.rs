@@ -5,6 +5,7 @@
 
 mod datagram;
 mod listener;
+mod rights;
 mod stream;
 
 pub use datagram::UnixDatagram;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Type};
 
+use super::rights::{self, passing_calls};
 use super::{from_system, retry, to_system};
 use crate::net::explain;
 use crate::net::socket::{Direction, Socket};
@@ -154,3 +155,4 @@ impl UnixStream {
 timed_calls!(UnixStream);
 // A read ends where descriptors were passed (`SCM_RIGHTS`), though more has arrived.
 stream_calls!(UnixStream, drained by short reads: false);
+passing_calls!(UnixStream, is stream: true);
