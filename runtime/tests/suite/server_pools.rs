@@ -137,8 +137,8 @@ fn server_that_waits_for_a_place_stops_and_takes_none() {
         go.set();
         stop.join().unwrap();
         task.join().unwrap();
-        assert!(pool.join(None));
-        assert_eq!(pool.free_count(), 1);
+        // One that was let in as the server stopped ends by itself.
+        eventually("the place is free", || pool.free_count() == 1);
         drop(waiting);
     }
 }
