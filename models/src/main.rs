@@ -64,7 +64,7 @@ mod run_info {
     #[derive(Clone, Copy, Debug, Default)]
     pub enum WaitsFor {
         #[default]
-        Other,
+        Turn,
         Event,
         Queue,
         Result,

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waiter::{Node, Stop, WaitList, Waiter};
@@ -102,12 +103,12 @@ impl<N: Node> Places<N> {
     }
 }
 
-/// Takes a place, and waits for it if need be. False if `deadline` came first, or the caller unwinds
+/// Takes a place, and waits for it if need be, as for `what`. False if `deadline` came first, or the caller unwinds
 /// and would have to wait.
 ///
 /// Calls [`switch::share`] nowhere: that may raise a kill, and the place would be lost. The caller
 /// does, once somebody owns it.
-pub(crate) fn take<S: HasPlaces>(state: &Mutex<S>, deadline: Option<u64>) -> bool {
+pub(crate) fn take<S: HasPlaces>(state: &Mutex<S>, what: WaitsFor, deadline: Option<u64>) -> bool {
     switch::check();
     let waiter = {
         let mut state = lock(state);
@@ -122,7 +123,7 @@ pub(crate) fn take<S: HasPlaces>(state: &Mutex<S>, deadline: Option<u64>) -> boo
         places.wait(Arc::clone(&waiter));
         waiter
     };
-    match waiter.wait(deadline) {
+    match waiter.wait_for(what, deadline) {
         // The place came with the notification.
         Ok(()) => true,
         Err(stop) => {

@@ -26,9 +26,9 @@ const MAX_INDENT: usize = 24;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitsFor {
-    /// Something that is not told apart: another wait of the runtime's, or its next turn.
+    /// Its next turn: it has let the others of its hub have theirs.
     #[default]
-    Other,
+    Turn,
     /// A [`sleep`](crate::sleep)'s end.
     Sleep,
     /// A descriptor that can be read.
@@ -51,7 +51,8 @@ pub enum WaitsFor {
     Condvar,
     /// The members of a [`Group`](crate::Group), or a place in a [`Pool`](crate::Pool).
     Pool,
-    /// A [`ThreadPool`](crate::ThreadPool): a job's end, or a thread for one.
+    /// A [`ThreadPool`](crate::ThreadPool): a job's end, a thread for one, or the end of all. A lookup
+    /// of a name is one of its jobs.
     Thread,
     /// One of several things.
     Several,
@@ -61,7 +62,7 @@ impl WaitsFor {
     /// In words.
     pub fn as_str(self) -> &'static str {
         match self {
-            WaitsFor::Other => "something",
+            WaitsFor::Turn => "its turn",
             WaitsFor::Sleep => "the end of a sleep",
             WaitsFor::Read => "input",
             WaitsFor::Write => "output",

@@ -481,7 +481,7 @@ pub(crate) fn let_others_go_first() {
         return;
     }
     let Some(task) = current::get() else { return };
-    task.local().frame.waits_for.set(WaitsFor::Other);
+    task.local().frame.waits_for.set(WaitsFor::Turn);
     let local_hub = hub::local();
     let parked = match local_hub.may_run_on() {
         true => switch(&task, None, crate::sys::coroutine::yield_now),
@@ -501,7 +501,7 @@ pub(crate) fn pass(poll: bool) {
         std::thread::yield_now();
         return;
     };
-    task.local().frame.waits_for.set(WaitsFor::Other);
+    task.local().frame.waits_for.set(WaitsFor::Turn);
     let local_hub = hub::local();
     if !poll && local_hub.may_run_on() {
         let parked = switch(&task, None, crate::sys::coroutine::yield_now);

@@ -205,7 +205,7 @@ impl Frame {
             in_burst: Cell::new(false),
             has_locals: Cell::new(false),
             expired: Cell::new(false),
-            waits_for: Cell::new(WaitsFor::Other),
+            waits_for: Cell::new(WaitsFor::Turn),
         }
     }
 

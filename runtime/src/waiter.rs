@@ -84,22 +84,13 @@ impl Waiter {
             .is_ok()
     }
 
-    /// Waits for the notification. A notification that comes at the same moment as a deadline or a
-    /// kill wins: what was handed over with it is never lost. The kill is then raised by the
-    /// next blocking call.
+    /// Waits for the notification, and says for what it comes. A notification that comes at the same
+    /// moment as a deadline or a kill wins: what was handed over with it is never lost. The kill is
+    /// then raised by the next blocking call.
     ///
     /// # Errors
     ///
     /// [`Stop`]: nobody will notify this waiter any more.
-    pub(crate) fn wait(&self, deadline_ns: Option<u64>) -> Result<(), Stop> {
-        self.wait_for(WaitsFor::Other, deadline_ns)
-    }
-
-    /// As [`wait`](Waiter::wait), and says for what.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Waiter::wait).
     pub(crate) fn wait_for(&self, what: WaitsFor, deadline_ns: Option<u64>) -> Result<(), Stop> {
         loop {
             if !self.is_waiting() {
@@ -257,13 +248,14 @@ mod tests {
         assert!(waiter.notify());
         assert!(!waiter.notify());
         assert!(!waiter.abandon());
-        assert!(waiter.wait(None).is_ok());
+        assert!(waiter.wait_for(WaitsFor::Event, None).is_ok());
     }
 
     #[test]
     fn a_deadline_in_the_past_ends_a_wait() {
         let waiter = Waiter::new();
-        assert!(matches!(waiter.wait(Some(1)), Err(Stop::Deadline)));
+        let late = waiter.wait_for(WaitsFor::Event, Some(1));
+        assert!(matches!(late, Err(Stop::Deadline)));
         assert!(!waiter.notify());
     }
 }

@@ -7,6 +7,7 @@ use super::{Model, Told};
 use crate::async_result::AsyncResult;
 use crate::event::Event;
 use crate::latch::CountDownLatch;
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::sys::PAST;
 use crate::wait::wait;
@@ -39,7 +40,7 @@ fn deadline() {
         let waiter = Waiter::new();
         *publish.lock().unwrap() = Some(Arc::clone(&waiter));
         known.set();
-        match waiter.wait(Some(PAST)) {
+        match waiter.wait_for(WaitsFor::Event, Some(PAST)) {
             Ok(()) => 0,
             Err(Stop::Deadline) => 1,
             Err(Stop::Interrupt(_)) => unreachable!("nobody kills"),
@@ -61,7 +62,7 @@ fn kill() {
         let waiter = Waiter::new();
         *publish.lock().unwrap() = Some(Arc::clone(&waiter));
         published.set();
-        let notified = match waiter.wait(None) {
+        let notified = match waiter.wait_for(WaitsFor::Event, None) {
             Ok(()) => 1,
             Err(Stop::Interrupt(_)) => 0,
             Err(Stop::Deadline) => unreachable!("there is none"),
@@ -91,7 +92,7 @@ fn claim() {
         tells.set(1);
         assert!(other.notify());
     });
-    waiter.wait(None).unwrap();
+    waiter.wait_for(WaitsFor::Event, None).unwrap();
     assert_eq!(told.get(), 1);
 }
 

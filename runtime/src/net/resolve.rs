@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::places::{self, Places};
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::threadpool::{Wanted, threadpool};
@@ -63,7 +64,7 @@ fn in_threadpool<T: Send + 'static>(
     let threads = pool.maxsize();
     let woken = lock(&LOOKUPS).set_limit((threads - threads.div_ceil(4)).max(1));
     woken.iter().for_each(|waiter| waiter.wake());
-    if !places::take(&LOOKUPS, deadline) {
+    if !places::take(&LOOKUPS, WaitsFor::Thread, deadline) {
         return None;
     }
     let place = Place;

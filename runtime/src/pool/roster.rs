@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::error::JoinError;
 use crate::places::{self, HasPlaces, Places};
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::{Keeper, Task, lock};
 use crate::waiter::{Stop, WaitList, Waiter};
@@ -77,7 +78,7 @@ impl Roster {
 
     /// A place, waited for until `deadline`; none also if the caller unwinds and would have to wait.
     pub(super) fn place(self: &Arc<Self>, deadline: Option<u64>) -> Option<Place> {
-        if !places::take(&self.state, deadline) {
+        if !places::take(&self.state, WaitsFor::Pool, deadline) {
             return None;
         }
         let roster = Some(Arc::clone(self));
@@ -195,7 +196,7 @@ impl Roster {
             list(&mut state).push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait(deadline) {
+        match waiter.wait_for(WaitsFor::Pool, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 list(&mut lock(&self.state)).abandon();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::error::ThreadError;
 use crate::panics::drop_caught;
 use crate::places::Places;
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waiter::{Node, Stop, WaitList, Waiter};
@@ -143,7 +144,7 @@ impl Crew {
             state.slots.wait(Arc::clone(&hand));
             hand
         };
-        match hand.waiter.wait(deadline) {
+        match hand.waiter.wait_for(WaitsFor::Thread, deadline) {
             // The job is among those to be done, or is done.
             Ok(()) => true,
             Err(stop) => {
@@ -411,7 +412,7 @@ impl Crew {
             list(&mut state).push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait(deadline) {
+        match waiter.wait_for(WaitsFor::Thread, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 list(&mut lock(&self.state)).abandon();

@@ -10,6 +10,7 @@ use super::error::ThreadError;
 use crate::error::Payload;
 use crate::panics::drop_caught;
 use crate::pool::Handle;
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waitable::sealed::Sealed;
@@ -164,7 +165,7 @@ impl<T> ThreadResult<T> {
             state.waiters.push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait(deadline) {
+        match waiter.wait_for(WaitsFor::Thread, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 lock(&self.job.state).waiters.abandon();

@@ -55,3 +55,4 @@ mod udp;
 mod unix;
 mod unix_rights;
 mod wait;
+mod waits_for;

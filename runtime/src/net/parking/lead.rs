@@ -12,6 +12,7 @@ use super::{Burst, Then};
 use crate::greenlet::Builder;
 use crate::net::socket::Direction;
 use crate::panics::drop_caught;
+use crate::run_info::WaitsFor;
 use crate::sys::current;
 use crate::sys::home::this_hub;
 use crate::task::{Task, lock};
@@ -266,6 +267,7 @@ impl Lot {
             }
             if !hub::local().may_run_on() {
                 hub::local().wake_after_poll(task);
+                task.local().frame.waits_for.set(WaitsFor::Turn);
                 // A kill is for what is called to notice.
                 switch::park(None);
             }

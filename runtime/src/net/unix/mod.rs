@@ -22,8 +22,10 @@ use std::time::Duration;
 
 use socket2::SockAddr;
 
+use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::sys::now_ns;
+use crate::waiter::{Stop, Waiter};
 
 /// How long one waits for what the kernel tells nobody of: a Unix socket whose queue is full. From
 /// the first to the last, doubled each time.
@@ -80,7 +82,12 @@ fn retry<T>(
                 "the other side's queue is full, and the time limit has passed",
             ));
         }
-        crate::sleep(rest.map_or(pause, |rest| rest.min(pause)));
+        let pause_over = switch::deadline(Some(rest.map_or(pause, |rest| rest.min(pause))));
+        // Nobody notifies it.
+        let paused = Waiter::new().wait_for(WaitsFor::Write, pause_over);
+        if let Err(Stop::Interrupt(interrupt)) = paused {
+            switch::raise(interrupt);
+        }
         pause = (pause * 2).min(MAX_PAUSE);
     }
 }
