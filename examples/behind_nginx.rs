@@ -13,7 +13,7 @@ use std::{error::Error, io::Read, process::ExitCode, time::Duration};
 use greenwood::{
     Body, CloseCode, Deflate, Environ, Result, StartResponse, WebSocketConfig, WebSocketEnviron,
     WebSocketHandler, WsgiServer,
-    runtime::signal::{SIGINT, SIGTERM, Signals},
+    signal::{SIGINT, SIGTERM, Signals},
 };
 
 const MAX_MESSAGE: usize = 16 << 20;

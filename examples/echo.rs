@@ -21,7 +21,7 @@ use std::{
 use greenwood::{
     Body, CloseCode, Deflate, Environ, Result, StartResponse, WebSocket, WebSocketEnviron,
     WebSocketHandler, WsgiServer,
-    runtime::signal::{SIGINT, SIGTERM, Signals},
+    signal::{SIGINT, SIGTERM, Signals},
 };
 
 const PAGE: &str = include_str!("echo.html");

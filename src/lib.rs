@@ -7,7 +7,18 @@
 //! | gevent.pywsgi | [`wsgi`] |
 //! | gevent-websocket | [`websocket`] |
 //!
-//! The most used names are also at the top:
+//! What a program is written with is also at the top: gevent's names, those of its submodules among
+//! them, the application's call, and the WebSockets. Tools, settings and most errors are in the
+//! packages' modules. [`runtime::gevent`](mod@runtime::gevent) says of each of gevent's names what it
+//! is here.
+//!
+//! | Python | here |
+//! | --- | --- |
+//! | `import gevent` | `spawn`, `sleep`, `joinall`, `Timeout`, … |
+//! | `from gevent.queue import Queue`, and so `event`, `lock`, `pool`, `local`, `threadpool`, `server` | `Queue`, `Event`, `Semaphore`, `Pool`, `local!`, `ThreadPool`, `StreamServer`, … |
+//! | `from gevent import socket, ssl, subprocess, signal_handler` | [`net`], [`subprocess`], [`signal`], `signal_handler` |
+//! | `from gevent.pywsgi import WSGIServer` | `WsgiServer` |
+//! | `from geventwebsocket import WebSocketServer, Resource, WebSocketApplication` | the same |
 //!
 //! ```no_run
 //! use greenwood::{Body, Environ, Result, StartResponse, WebSocketEnviron, WebSocketHandler, WsgiServer};
@@ -26,6 +37,40 @@
 //! WsgiServer::new("127.0.0.1:8000", echo).handler(WebSocketHandler::new()).serve_forever()?;
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! A server alone and its greenlets need no more than that either:
+//!
+//! ```
+//! use greenwood::{Pool, Queue, StreamServer, joinall, net::TcpStream, sleep, spawn, with_timeout};
+//! use std::io::{Read, Write};
+//! use std::{sync::Arc, time::Duration};
+//!
+//! let lines = Arc::new(Queue::new(100));
+//! let heard = Arc::clone(&lines);
+//! let server = StreamServer::new("127.0.0.1:0", move |mut stream, _peer| {
+//!     let mut line = String::new();
+//!     stream.read_to_string(&mut line).ok();
+//!     heard.put(line).ok();
+//! })?
+//! .spawn(Pool::new(10));
+//! server.start()?;
+//! let address = server.local_addr();
+//! let clients: Vec<_> = (0..3)
+//!     .map(|i| {
+//!         spawn(move || {
+//!             sleep(Duration::from_millis(i));
+//!             TcpStream::connect(address)?.write_all(b"hello")
+//!         })
+//!     })
+//!     .collect();
+//! assert!(joinall(&clients, None));
+//! for _ in 0..3 {
+//!     let line = with_timeout(Duration::from_secs(10), || lines.get()).expect("in time");
+//!     assert_eq!(line.as_deref(), Ok("hello"));
+//! }
+//! server.stop(Duration::from_secs(1));
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 // README's program compiles.
@@ -38,13 +83,19 @@ pub use greenwood_websocket as websocket;
 pub use greenwood_wsgi as wsgi;
 
 pub use greenwood_runtime::{
-    Builder, Event, Greenlet, Hub, Queue, Semaphore, Timeout, joinall, killall, sleep, spawn,
-    spawn_later, spawn_local, with_timeout,
+    AsyncResult, BackdoorServer, BoundedSemaphore, Builder, Channel, Condvar, CountDownLatch,
+    DatagramServer, Elapsed, Event, FileObject, Greenlet, Group, Hub, JoinError, JoinableQueue,
+    LifoQueue, Local, Mutex, Once, OnceCell, Pool, PriorityQueue, Queue, RLock, RwLock, Semaphore,
+    SimpleQueue, Spawn, StreamServer, ThreadPool, Timeout, getcurrent, idle, iwait, joinall,
+    killall, local, net, print_run_info, scope, signal, signal_handler, sleep, spawn, spawn_later,
+    spawn_local, subprocess, threadpool, wait, with_timeout, with_timeout_or,
 };
 pub use greenwood_websocket::{
-    Client, Clients, CloseCode, Connect, ConnectError, Deflate, Delivery, Disconnect, Message,
-    Refusal, Resource, Route, Subscription, Topic, TopicPolicy, WebSocket, WebSocketApplication,
-    WebSocketConfig, WebSocketEnviron, WebSocketError, WebSocketHandler, WebSocketServer,
-    broadcast, connect,
+    Captures, Client, Clients, CloseCode, Connect, ConnectError, Deflate, Delivery, Disconnect,
+    Message, MessageReader, MessageWriter, Refusal, Resource, Route, Subscription, Topic,
+    TopicPolicy, WebSocket, WebSocketApplication, WebSocketConfig, WebSocketEnviron,
+    WebSocketError, WebSocketHandler, WebSocketServer, broadcast, connect,
 };
-pub use greenwood_wsgi::{Application, Body, Environ, Error, Result, StartResponse, WsgiServer};
+pub use greenwood_wsgi::{
+    Application, Body, BodyWriter, Environ, Error, Result, ServerHandle, StartResponse, WsgiServer,
+};

@@ -10,7 +10,7 @@ use std::{
 
 use greenwood::{
     Application, Body, Environ, Result, StartResponse, WebSocketHandler, WsgiServer,
-    runtime::signal::{SIGINT, SIGTERM, Signals},
+    signal::{SIGINT, SIGTERM, Signals},
 };
 
 /// How long open connections get to end, once the server has been told to stop.
