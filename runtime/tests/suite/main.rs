@@ -38,6 +38,7 @@ mod panics;
 mod parking;
 mod pinning;
 mod pool;
+mod pool_fire;
 mod pool_maps;
 mod queue;
 mod reentrance;
