@@ -113,14 +113,12 @@ fn no_place_is_lost_whatever_is_called_and_killed() {
         }
     }
     assert!(joinall(&callers, None));
-    eventually("all members have ended", || {
-        pool.join(Some(Duration::from_millis(1)))
-    });
     // What waits with `apply_async` comes in later.
-    eventually("nobody waits", || {
-        pool.join(None) && count(&pool, "spawners") == 0 && running.load(Ordering::SeqCst) == 0
+    eventually("all places are free, and nobody waits", || {
+        let nobody = count(&pool, "spawners") == 0 && running.load(Ordering::SeqCst) == 0;
+        nobody && (pool.len(), pool.free_count()) == (0, SIZE)
     });
-    assert_eq!((pool.len(), pool.free_count()), (0, SIZE));
+    assert!(pool.join(None));
     for from in EVERYWHERE {
         let pool = pool.clone();
         from.run(move || {
