@@ -26,6 +26,7 @@ mod hooks;
 mod interrupts;
 mod kills;
 mod life;
+mod life_fire;
 mod limits;
 mod links;
 mod local;
