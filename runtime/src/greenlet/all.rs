@@ -12,6 +12,22 @@ use crate::waitable::Waitable;
 
 /// Waits until all have ended, no longer than `timeout` (none: without end); whether all have.
 /// gevent's `joinall`; [`JoinAll`] is the long form of it. Their results stay in their handles.
+///
+/// Greenlets with results of different types are waited for by [`wait`](crate::wait()), or joined
+/// in a [`Group`](crate::Group).
+///
+/// ```
+/// use greenwood_runtime::{joinall, sleep, spawn};
+/// use std::time::Duration;
+///
+/// let mut greenlets = vec![spawn(|| 1), spawn(|| 2)];
+/// assert!(joinall(&greenlets, None));
+/// greenlets.push(spawn(|| {
+///     sleep(Duration::from_secs(60));
+///     3
+/// }));
+/// assert!(!joinall(&greenlets, Some(Duration::from_millis(1))));
+/// ```
 pub fn joinall<'a, T: 'a>(
     greenlets: impl IntoIterator<Item = &'a Greenlet<T>>,
     timeout: Option<Duration>,
@@ -94,6 +110,14 @@ impl<'a, T> JoinAll<'a, T> {
 
 /// Kills all at once, then waits until all have ended, no longer than `timeout` (none: without
 /// end); whether all have. gevent's `killall`.
+///
+/// ```
+/// use greenwood_runtime::{Event, killall, spawn};
+///
+/// let greenlets = [spawn(|| Event::new().wait()), spawn(|| Event::new().wait())];
+/// assert!(killall(&greenlets, None));
+/// assert!(greenlets.iter().all(|greenlet| greenlet.dead()));
+/// ```
 pub fn killall<'a, T: 'a>(
     greenlets: impl IntoIterator<Item = &'a Greenlet<T>>,
     timeout: Option<Duration>,

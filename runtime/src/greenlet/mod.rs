@@ -90,6 +90,15 @@ where
 /// # Panics
 ///
 /// If there is no room for it. [`Builder::spawn_later`] returns the error instead.
+///
+/// ```
+/// use greenwood_runtime::spawn_later;
+/// use std::time::{Duration, Instant};
+///
+/// let start = Instant::now();
+/// let later = spawn_later(Duration::from_millis(5), Instant::now);
+/// assert!(later.join().unwrap() - start >= Duration::from_millis(5));
+/// ```
 #[track_caller]
 pub fn spawn_later<F, T>(delay: Duration, f: F) -> Greenlet<T>
 where

@@ -13,6 +13,15 @@ use crate::sys::{current, now_ns};
 /// other timers of the hub are due before and behind it.
 ///
 /// In a greenlet that unwinds it returns at once.
+///
+/// ```
+/// use greenwood_runtime::{sleep, spawn};
+/// use std::time::Duration;
+///
+/// let quarter = spawn(|| sleep(Duration::from_millis(250)));
+/// sleep(Duration::from_millis(1));
+/// assert!(!quarter.ready());
+/// ```
 pub fn sleep(duration: Duration) {
     // Taken here: the others may have their turn before the wait begins.
     let deadline = switch::deadline(Some(duration));

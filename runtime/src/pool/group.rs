@@ -298,6 +298,12 @@ impl Group {
     /// # Errors
     ///
     /// The first of those errors.
+    ///
+    /// ```
+    /// let group = greenwood_runtime::Group::new();
+    /// group.spawn(|| panic!("it has failed"));
+    /// assert!(group.join_raise_error(None).unwrap_err().is_panic());
+    /// ```
     pub fn join_raise_error(&self, timeout: Option<Duration>) -> Result<bool, JoinError> {
         self.roster.wait_empty_or_failed(switch::deadline(timeout))
     }

@@ -90,7 +90,7 @@ impl fmt::Display for PoolFull {
 impl std::error::Error for PoolFull {}
 
 /// Why a greenlet could not be spawned in a pool.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PoolError {
     /// The pool was full, and stayed so for the time given: gevent's `PoolFull`.

@@ -87,7 +87,9 @@ pub struct LifoQueue<T> {
 ///
 /// Of equal items the one that was put first comes first; Python's leaves that open.
 /// [`std::cmp::Reverse`] around the items has the largest first. They are compared while the queue
-/// is locked: their `Ord` must neither block nor use the queue.
+/// is locked: their `Ord` must neither block nor use the queue. Should it panic, so does the call: an
+/// item that was to be put is in the queue then, one that was to be got is gone, and the order of
+/// the others is not certain any more.
 ///
 /// ```
 /// use greenwood_runtime::PriorityQueue;
