@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use crate::event::Event;
 use crate::greenlet::{Builder, Current, Greenlet, getcurrent};
@@ -18,7 +20,7 @@ use crate::net::socket::{Direction, Socket};
 use crate::net::{SocketFile, TcpListener, ToSocketAddrs, UnixListener, explain, is_exhaustion};
 use crate::sys::fd;
 use crate::task::lock;
-use crate::{Hub, kill_greenlet, run_info, sleep};
+use crate::{Hub, kill_greenlet, run_info, sleep, switch};
 
 /// The longest line that is taken, in bytes: no command needs a tenth of it.
 const MAX_LINE: usize = 1_024;
@@ -31,6 +33,11 @@ const IDLE: Duration = Duration::from_secs(600);
 
 /// How long a peer may leave an answer unread.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long, and up to how many bytes, what follows a line that is too long is read: to be able to
+/// say so.
+const LEAVE: Duration = Duration::from_secs(1);
+const MAX_REST: usize = 64 * 1_024;
 
 /// How long accepting pauses when descriptors or memory have run out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -48,8 +55,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// | `help` | the commands |
 /// | `quit` | ends the connection |
 ///
-/// An answer is any number of lines, and then one that says `ok`, or `error:` and why. Who may
-/// connect may kill: the Unix socket is its owner's alone (mode 0600), and a TCP port is open to
+/// An answer is any number of lines, and then one that says `ok`, or `error:` and why. What comes
+/// last and does not end a line is no command: its rest may have been lost. Who may connect may
+/// kill: the Unix socket is its owner's alone (mode 0600), and a TCP port is open to
 /// every user of the machine.
 ///
 /// Lines have at most 1,024 bytes, 8 may be connected at a time, and who is silent for ten minutes
@@ -347,6 +355,7 @@ impl Connection {
             if buffer.len() >= MAX_LINE {
                 let text = format!("error: a line has at most {MAX_LINE} bytes\n");
                 self.send(text.as_bytes()).ok();
+                self.take_leave();
                 return;
             }
             if self.socket.wait(Direction::Read, Some(idle)).is_err() {
@@ -361,6 +370,29 @@ impl Connection {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
+            }
+        }
+    }
+
+    /// Takes what the peer has on its way: closed with something unread, a connection is reset, and
+    /// the peer does not learn why.
+    fn take_leave(&self) {
+        SockRef::from(&self.socket.as_fd())
+            .shutdown(Shutdown::Write)
+            .ok();
+        let until = switch::deadline(Some(LEAVE));
+        let mut rest = [0; 1_024];
+        for _ in 0..MAX_REST / rest.len() {
+            if self.socket.wait_until(Direction::Read, until).is_err() {
+                return;
+            }
+            match self
+                .socket
+                .try_read(rest.len(), |fd| fd::receive(fd, &mut rest))
+            {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
             }
         }
     }

@@ -369,3 +369,29 @@ fn a_stop_leaves_the_socket_of_a_successor() {
     second.stop();
     assert!(!path.exists());
 }
+
+#[test]
+fn who_sends_too_long_a_line_is_told_so() {
+    let _deadline = deadline();
+    let (server, path) = started();
+    for bytes in [1_024, 5_000, 60_000] {
+        let mut client = Client::new(&path);
+        client.send(&vec![b'x'; bytes]);
+        assert_eq!(
+            client.answer(),
+            ["error: a line has at most 1024 bytes"],
+            "{bytes}"
+        );
+        client
+            .0
+            .get_ref()
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+        assert!(client.is_cut());
+    }
+    // Who sends on and on is not listened to for ever.
+    let mut client = Client::new(&path);
+    let endless = std::iter::from_fn(|| client.0.get_mut().write_all(&[b'x'; 1_024]).ok());
+    assert!(endless.take(100_000).count() < 100_000);
+    server.stop();
+}
