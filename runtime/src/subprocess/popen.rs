@@ -57,12 +57,16 @@ impl Popen {
     ///
     /// # Errors
     ///
-    /// What [`Command::spawn`] says: there is no such program, it may not be run, a limit is
-    /// reached.
+    /// What [`Command::spawn`] says, with the program: there is no such program, it may not be run,
+    /// a limit is reached.
     pub fn new(command: &mut Command) -> io::Result<Popen> {
         // Before there is a process that nobody could wait for.
         hub::try_runtime().map_err(io::Error::other)?;
-        let mut child = command.spawn().map_err(explain)?;
+        let spawned = command.spawn().map_err(explain);
+        let mut child = spawned.map_err(|error| {
+            let program = command.get_program().display();
+            io::Error::new(error.kind(), format!("can't start {program}: {error}"))
+        })?;
         let stdin = child.stdin.take().map(OwnedFd::from);
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
