@@ -22,6 +22,9 @@ use crate::sys::shared_fd::SharedFd;
 /// [`try_clone`](TcpStream::try_clone) gives a second handle to the same socket, with the same
 /// time-outs.
 ///
+/// Urgent data (`MSG_OOB`) is not for use with it, as RFC 6093 advises anyway: the urgent byte is
+/// left out, and what follows it may be given no sooner than something else comes.
+///
 /// The first greenlet that waits decides which hub the socket is registered with; each further hub
 /// that waits for it takes one more descriptor.
 #[derive(Debug, Clone)]

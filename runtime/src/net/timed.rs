@@ -1,5 +1,6 @@
 //! [`Timed`]: a socket and the time limits of its calls. What all kinds of sockets share.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,13 @@ pub(crate) struct Timed {
 }
 
 /// A time-out in nanoseconds; `u64::MAX` is none.
-#[derive(Debug)]
 pub(crate) struct TimeLimit(AtomicU64);
+
+impl fmt::Debug for TimeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
 
 impl TimeLimit {
     pub(crate) const fn none() -> TimeLimit {

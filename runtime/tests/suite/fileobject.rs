@@ -95,6 +95,20 @@ fn reads_and_writes_of_a_pipe_time_out_and_are_killed() {
 }
 
 #[test]
+fn time_limits_are_shown_as_such() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let reader = FileObject::new(reader).unwrap();
+    reader
+        .set_read_timeout(Some(Duration::from_secs(3)))
+        .unwrap();
+    let text = format!("{reader:?}");
+    assert!(
+        text.contains("read_timeout: Some(3s), write_timeout: None"),
+        "{text}"
+    );
+}
+
+#[test]
 fn second_reader_of_a_hub_is_refused() {
     let _deadline = deadline();
     let (reader, mut writer) = pipe();
