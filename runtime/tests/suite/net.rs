@@ -652,3 +652,31 @@ fn connection_that_is_accepted_as_the_time_runs_out_is_not_lost() {
     slow.join().unwrap();
     drop(clients);
 }
+
+#[test]
+fn close_wakes_waiters_of_all_hubs_thousands_of_times() {
+    let _deadline = deadline();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for round in 0..500 {
+        let here = TcpStream::connect(address).unwrap();
+        // Its number is another's as soon as it is dropped.
+        let (there, _) = listener.accept().unwrap();
+        let waiting: Vec<_> = (0..Hub::count())
+            .map(|hub| {
+                let theirs = here.clone();
+                spawn_on(hub, move || theirs.wait_readable().unwrap_err())
+            })
+            .collect();
+        if round % 3 == 0 {
+            sleep(Duration::ZERO);
+        }
+        let closing = here.clone();
+        EVERYWHERE[round % 3].run(move || closing.close());
+        drop(here);
+        for greenlet in waiting {
+            assert_eq!(greenlet.join().unwrap().raw_os_error(), Some(9));
+        }
+        drop(there);
+    }
+}
