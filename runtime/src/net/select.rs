@@ -303,36 +303,35 @@ pub(crate) fn wait_for(entries: &mut [libc::pollfd], until: Option<u64>) -> io::
 }
 
 fn wait_as_greenlet(entries: &mut [libc::pollfd], until: Option<u64>) -> io::Result<usize> {
-    let set = Socket::endless(Socket::homed(fd::epoll().map_err(explain)?));
-    for entry in &*entries {
-        match fd::epoll_watch(set.as_fd(), entry.fd, entry.events) {
-            // A regular file: epoll takes none, as there is nothing to wait for.
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
-            // Closed meanwhile: poll(2) tells.
-            Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-                return fd::poll_all(entries, Some(Duration::ZERO));
-            }
-            added => added.map_err(explain)?,
-        }
-    }
     loop {
+        let Some(set) = set_of(entries)? else {
+            return fd::poll_all(entries, Some(Duration::ZERO));
+        };
         let waited = set.wait_until(Direction::Read, until);
         let ready = fd::poll_all(entries, Some(Duration::ZERO))?;
         match waited {
             Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+            // Somebody else was quicker; or a descriptor was closed, what it stood for is open by
+            // another number and ready, and its own number is another's. So the set is made anew.
             Ok(()) if ready == 0 => {}
             _ => return Ok(ready),
         }
-        // Somebody else was quicker. The set has to look again before it can tell of more.
-        let looked = set.try_take(|set| match fd::epoll_take(set, |_, _| {}) {
-            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
-            taken => taken,
-        });
-        match looked {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            _ => {}
+    }
+}
+
+/// An epoll set of the descriptors; none if one of them has been closed meanwhile, which poll(2)
+/// tells.
+fn set_of(entries: &[libc::pollfd]) -> io::Result<Option<Socket>> {
+    let set = Socket::endless(Socket::homed(fd::epoll().map_err(explain)?));
+    for entry in entries {
+        match fd::epoll_watch(set.as_fd(), entry.fd, entry.events) {
+            // A regular file: epoll takes none, as there is nothing to wait for.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => return Ok(None),
+            added => added.map_err(explain)?,
         }
     }
+    Ok(Some(set))
 }
 
 fn wait_as_thread(entries: &mut [libc::pollfd], until: Option<u64>) -> io::Result<usize> {

@@ -310,3 +310,37 @@ fn negative_numbers_are_no_descriptors() {
         });
     }
 }
+
+#[test]
+fn number_that_is_anothers_by_now_does_not_hold_the_hub() {
+    let _deadline = deadline();
+    const NAME: &str = "select::number_that_is_anothers_by_now_does_not_hold_the_hub";
+    // Alone, so that the number is not taken by another test.
+    if case().is_none() {
+        for hubs in [1, 2] {
+            child_with_hubs(NAME, "x", hubs).passed();
+        }
+        return;
+    }
+    for from in EVERYWHERE {
+        let (reader, mut writer) = pipe();
+        let fd = reader.as_raw_fd();
+        let limit = Some(Duration::from_millis(50));
+        let waiting = from.start(move || {
+            let start = Instant::now();
+            let found = select(&[fd], &[], &[], limit).unwrap();
+            (found, start.elapsed())
+        });
+        sleep(Duration::from_millis(5));
+        // What was waited for lives on under another number.
+        let kept = reader.try_clone().unwrap();
+        drop(reader);
+        let (other, _other_end) = pipe();
+        assert_eq!(other.as_raw_fd(), fd);
+        writer.write_all(b"x").unwrap();
+        let (found, took) = waiting();
+        assert_eq!(found, Selected::default());
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        drop(kept);
+    }
+}
