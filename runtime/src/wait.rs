@@ -74,14 +74,13 @@ impl Iterator for Iwait {
 
     fn next(&mut self) -> Option<usize> {
         switch::check();
+        // Before anything is taken: it may raise a kill.
+        switch::share();
         if self.left == 0 {
             return None;
         }
         let next = match self.news.try_next() {
-            Some(index) => {
-                switch::share();
-                index
-            }
+            Some(index) => index,
             // As with a time-out of zero.
             None if !switch::may_wait() => return None,
             None => match self.news.next(self.deadline) {

@@ -291,3 +291,38 @@ fn who_unwinds_takes_what_is_ready_and_does_not_wait() {
     let error: Result<(), _> = unwinds.join();
     assert!(error.unwrap_err().to_string().ends_with("as asked"));
 }
+
+#[test]
+fn what_is_ready_as_the_time_runs_out_is_not_lost() {
+    const EVENTS: usize = 3_000;
+    let _deadline = deadline();
+    let over = Arc::new(Event::new());
+    let theirs = Arc::clone(&over);
+    // Each turn of this one is longer than the time for one event.
+    let slow = spawn_on(0, move || {
+        while !theirs.is_set() {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_micros(300) {
+                std::hint::spin_loop();
+            }
+            sleep(Duration::ZERO);
+        }
+    });
+    let found = spawn_on(0, || {
+        let events = events(EVENTS);
+        events.iter().for_each(Event::set);
+        let mut ready = iwait(&waitables(&events), None);
+        let (mut found, mut in_vain) = (0, 0);
+        while found < EVENTS && in_vain < 100 {
+            match with_timeout(Duration::from_micros(100), || ready.next()) {
+                Ok(Some(_)) => (found, in_vain) = (found + 1, 0),
+                Ok(None) => break,
+                Err(_) => in_vain += 1,
+            }
+        }
+        found
+    });
+    assert_eq!(found.join().unwrap(), EVENTS);
+    over.set();
+    slow.join().unwrap();
+}
