@@ -30,7 +30,8 @@ const MAX_ADDRESSES: usize = 32;
 /// Of several addresses the first that answers is taken (Happy Eyeballs, RFC 8305): they are tried
 /// in the order in which the resolver gives them, the families in turn; the next one when the one
 /// before has failed, or has not answered for 250 ms, and then beside it. The others are closed.
-/// At most 32 are tried.
+/// At most 32 are tried. The system's resolver answers for both families at once, so there is no
+/// Resolution Delay to wait for (section 3).
 ///
 /// `source_address` is the address to connect from; its port may be 0. Addresses of the other
 /// family are left out then.

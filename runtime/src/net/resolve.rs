@@ -23,8 +23,8 @@ static LOOKUPS: Mutex<Places> = Mutex::new(Places::new(1));
 ///
 /// # Errors
 ///
-/// `TimedOut`; `InvalidInput` if the name has no address; what the resolver says; what the system
-/// says if no thread can be started.
+/// `TimedOut`; `InvalidInput` if the name has no address; what the resolver says, with the name;
+/// what the system says if no thread can be started.
 pub fn getaddrinfo(
     host: &str,
     port: u16,
@@ -36,19 +36,23 @@ pub fn getaddrinfo(
     let name = host.to_owned();
     let look_up = move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
     let addresses = in_threadpool(look_up, switch::deadline(timeout));
-    let addresses = addresses.unwrap_or_else(|| {
-        Err(io::Error::new(
+    // It may be a peer's: no line of its own making.
+    let host = host.escape_debug();
+    match addresses {
+        None => Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("looking up {host}: no answer in time"),
-        ))
-    })?;
-    if addresses.is_empty() {
-        return Err(io::Error::new(
+        )),
+        Some(Err(error)) => Err(io::Error::new(
+            error.kind(),
+            format!("looking up {host}: {error}"),
+        )),
+        Some(Ok(addresses)) if addresses.is_empty() => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{host} has no address"),
-        ));
+        )),
+        Some(found) => found,
     }
-    Ok(addresses)
 }
 
 /// Has the thread pool do a lookup. None if it is not done by `deadline`.

@@ -61,3 +61,12 @@ fn names_without_an_address_are_errors() {
     assert!(getaddrinfo("no-such-host.invalid", 1, None).is_err());
     assert!(getaddrinfo("", 1, Some(Duration::from_secs(5))).is_err());
 }
+
+#[test]
+fn errors_name_the_host_on_one_line() {
+    for host in ["no.such.host.invalid", "a\0b", "two\nlines"] {
+        let error = getaddrinfo(host, 80, None).unwrap_err().to_string();
+        let shown = host.escape_debug().to_string();
+        assert!(error.contains(&shown) && !error.contains('\n'), "{error}");
+    }
+}
