@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::{TcpListener, TcpStream, create_connection};
@@ -53,9 +54,17 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// An address at which nobody listens.
+/// An address at which nobody listens. Its socket is kept, so that it is nobody else's either.
 fn refusing() -> SocketAddr {
-    listener().1
+    static KEPT: OnceLock<socket2::Socket> = OnceLock::new();
+    let socket = KEPT.get_or_init(|| {
+        let kind = socket2::Type::STREAM;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).unwrap();
+        socket
+    });
+    socket.local_addr().unwrap().as_socket().unwrap()
 }
 
 #[test]
