@@ -7,6 +7,7 @@
 mod connect;
 mod datagram_server;
 mod lock;
+mod matrix;
 mod select;
 mod server_kinds;
 mod server_pools;

@@ -81,7 +81,7 @@ fn client() -> ClientTlsBuilder {
         .ca_certs_pem(&*Authority::trusted().pem)
 }
 
-fn tcp_pair() -> (TcpStream, TcpStream) {
+pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (there, _) = listener.accept().unwrap();
@@ -101,12 +101,16 @@ fn shake_hands(client: &ClientTls, server: &ServerTls, name: &str) -> Both {
 }
 
 /// A connection and its other end: the client's and the server's.
-fn pair() -> (TlsStream, TlsStream) {
-    static SETTINGS: OnceLock<(ClientTls, ServerTls)> = OnceLock::new();
-    let (client, server) =
-        SETTINGS.get_or_init(|| (client().build().unwrap(), server().build().unwrap()));
+pub(crate) fn pair() -> (TlsStream, TlsStream) {
+    let (client, server) = settings();
     let (here, there) = shake_hands(client, server, "localhost");
     (here.unwrap(), there.unwrap())
+}
+
+/// Those of a client and of a server that get on.
+pub(crate) fn settings() -> &'static (ClientTls, ServerTls) {
+    static SETTINGS: OnceLock<(ClientTls, ServerTls)> = OnceLock::new();
+    SETTINGS.get_or_init(|| (client().build().unwrap(), server().build().unwrap()))
 }
 
 /// A folder that is removed when the test is over.
