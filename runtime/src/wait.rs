@@ -79,6 +79,8 @@ impl Iterator for Iwait {
         if self.left == 0 {
             return None;
         }
+        // Before anything is taken: it may raise a kill.
+        switch::share();
         let next = match self.news.try_next() {
             Some(index) => index,
             // As with a time-out of zero.
