@@ -95,10 +95,6 @@ fn threads_of_pools() -> usize {
 /// Of the samples, all of them after the warm-up, the last must be as the first.
 pub(crate) fn check(samples: &[Sample]) {
     let (first, last) = (samples[0], samples[samples.len() - 1]);
-    for sample in samples {
-        assert_eq!(sample.descriptors, first.descriptors, "{sample}");
-        assert!(sample.threads <= first.threads, "{sample}");
-    }
     // The least of a third of them: what comes and goes is not what grows.
     let third = samples.len().div_ceil(3);
     let (early, late) = (&samples[..third], &samples[samples.len() - third..]);
@@ -111,6 +107,9 @@ pub(crate) fn check(samples: &[Sample]) {
             "{what} have grown from {early} to {late} in {laps} laps"
         );
     };
+    // A thread that has been joined may be listed for another moment.
+    grows("threads", |it| it.threads, 0);
+    grows("descriptors", |it| it.descriptors, 0);
     // A hub keeps the coroutines of as many greenlets as it had at once, which may be a few more
     // each time that all come together, of some nine blocks each. One block for each lap would be
     // thousands.
