@@ -5,7 +5,7 @@ use crate::report::results::{Kind, Measurable};
 /// One of the cases that the head comment of the program describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Case {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// What the contender is asked to do.
     pub(crate) work: &'static str,
     /// How many operations one pass has, or how many greenlets there are.

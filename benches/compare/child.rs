@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::case::{Case, Measure};
 use crate::options::Options;
+use crate::report::example::built;
 use crate::report::sample::Sample;
 use crate::report::system::{self, Cores, Cpu};
 
-/// The first argument of this program where it is our contender.
-pub(crate) const OURS: &str = "contender";
+/// The example that is our contender.
+const OURS: &str = "runtime_works";
 
 /// How long a contender may take from one line to the next.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -52,11 +53,10 @@ pub(crate) struct Contender {
 impl Contender {
     /// Ours, and those that were given.
     pub(crate) fn all(options: &Options) -> Result<Vec<Contender>> {
-        let this = std::env::current_exe()?.display().to_string();
         let mut all = vec![Contender {
             name: "ours".to_owned(),
             ours: true,
-            words: vec![this, OURS.to_owned()],
+            words: vec![built(OURS)?],
         }];
         for (name, command) in &options.peers {
             all.push(Contender::peer(name, command));

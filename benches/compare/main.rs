@@ -53,9 +53,7 @@
 mod bars;
 mod case;
 mod child;
-mod contender;
 mod options;
-mod ours;
 mod plot;
 #[expect(dead_code, reason = "end_to_end uses what this program leaves out")]
 #[path = "../report/mod.rs"]
@@ -67,7 +65,6 @@ use std::process::ExitCode;
 
 use case::Case;
 use child::Contender;
-use contender::Order;
 use options::Options;
 use report::results::{Kind, Measurable as _};
 use report::system::{Cores, Machine};
@@ -78,12 +75,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 type Results = report::results::Results<Case>;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.next_if(|word| word == child::OURS).is_some() {
-        ours::run(Order::parse(arguments));
-        return ExitCode::SUCCESS;
-    }
-    let options = match options::parse(arguments) {
+    let options = match options::parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {

@@ -1,4 +1,13 @@
-//! Our side: the works, done by greenlets.
+//! The works of `benches/compare`, done by greenlets: our side.
+//!
+//! ```text
+//! cargo run --release --example runtime_works -- WORK COUNT THREADS SECONDS
+//! ```
+//!
+//! `benches/peers/README.md` says what is written and read.
+#![forbid(unsafe_code)]
+
+mod contender;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -6,9 +15,10 @@ use std::time::{Duration, Instant};
 use greenwood::runtime::CountDownLatch;
 use greenwood::{Builder, Event, Greenlet, Hub, Queue, Semaphore, sleep};
 
-use crate::contender::{BATCH, Order, ROOM, STACK_USED, Schedule, TURNS, cannot, stage, use_stack};
+use contender::{BATCH, Order, ROOM, STACK_USED, Schedule, TURNS, cannot, stage, use_stack};
 
-pub(crate) fn run(order: Order) {
+fn main() {
+    let order = Order::parse(std::env::args().skip(1));
     if order.work == "version" {
         println!("version {}", env!("CARGO_PKG_VERSION"));
         return;

@@ -2,6 +2,7 @@
 //! ratios, the JSON file, tables and plots.
 
 pub(crate) mod chart;
+pub(crate) mod example;
 pub(crate) mod plot;
 pub(crate) mod results;
 pub(crate) mod sample;
