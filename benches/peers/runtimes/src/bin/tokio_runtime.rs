@@ -25,7 +25,7 @@ fn main() {
     };
     let order = Order::parse(words);
     if order.work == "version" {
-        println!("version 1.54");
+        println!("version 1.54.1");
         return;
     }
     if current && order.threads > 1 {
