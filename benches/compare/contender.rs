@@ -70,7 +70,7 @@ impl Order {
 
 fn number<T: std::str::FromStr>(word: &str) -> T {
     let Ok(number) = word.parse() else {
-        cannot(&format!("{word:?} is no number"));
+        cannot(format!("{word:?} is no number"));
     };
     number
 }

@@ -163,7 +163,7 @@ impl Machine {
                 .map_or("unknown processor", |(_, name)| name)
                 .to_owned(),
             system: format!("Linux {}", release.trim()),
-            cores: cores.0.len(),
+            cores: cores.count(),
         }
     }
 
