@@ -74,8 +74,6 @@ impl Iterator for Iwait {
 
     fn next(&mut self) -> Option<usize> {
         switch::check();
-        // Before anything is taken: it may raise a kill.
-        switch::share();
         if self.left == 0 {
             return None;
         }

@@ -31,7 +31,7 @@ fn link(greenlet: &Greenlet<u8>, counts: &Arc<Counts>, kind: usize) {
         0 => greenlet.rawlink(move |_| called()),
         _ => greenlet.link(move |_| called()),
     };
-    if kind % 3 == 0 && greenlet.unlink(link) {
+    if kind.is_multiple_of(3) && greenlet.unlink(link) {
         counts.links.fetch_sub(1, Ordering::SeqCst);
     }
 }
