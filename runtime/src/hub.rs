@@ -315,16 +315,16 @@ fn words(bytes: usize) -> usize {
 fn serve_inbox(local: &'static HubLocal) {
     let registration =
         Registration::new(local.shared.event.as_raw_fd()).expect("epoll takes an eventfd");
-    let mut messages = Vec::new();
+    let (mut messages, mut put_off) = (Vec::new(), Vec::new());
     loop {
         local.in_loop.set(false);
         registration.wait();
         local.in_loop.set(true);
         // A poll has just been made.
         local.polled();
-        let put_off = local.after_poll.take();
+        std::mem::swap(&mut *local.after_poll.borrow_mut(), &mut put_off);
         local.polled_with(put_off.len());
-        for asleep in put_off {
+        for asleep in put_off.drain(..) {
             match asleep {
                 Asleep::Greenlet(task) => task.wake_here(),
                 Asleep::Coroutine(parker) => parker.unpark(),
@@ -343,6 +343,9 @@ fn serve_inbox(local: &'static HubLocal) {
         // A burst must not keep its room for ever.
         if messages.capacity() > 4096 {
             messages = Vec::new();
+        }
+        if put_off.capacity() > 4096 {
+            put_off = Vec::new();
         }
     }
 }
@@ -529,7 +532,8 @@ impl HubLocal {
         self.after_poll(Asleep::Greenlet(Arc::clone(task)));
     }
 
-    fn wake_coroutine_after_poll(&self, coroutine: &Arc<Parker>) {
+    /// As [`wake_after_poll`](HubLocal::wake_after_poll), of who runs on `coroutine`.
+    pub(crate) fn wake_coroutine_after_poll(&self, coroutine: &Arc<Parker>) {
         self.after_poll(Asleep::Coroutine(Arc::clone(coroutine)));
     }
 

@@ -497,21 +497,21 @@ pub(crate) fn let_others_go_first() {
 
 /// Lets the other greenlets of the hub run; with `poll`, its I/O too, always.
 pub(crate) fn pass(poll: bool) {
-    let Some(task) = current::get() else {
-        std::thread::yield_now();
-        return;
-    };
-    task.local().frame.waits_for.set(WaitsFor::Turn);
-    let local_hub = hub::local();
-    if !poll && local_hub.may_run_on() {
-        let parked = switch(&task, None, crate::sys::coroutine::yield_now);
-        if let Parked::Interrupted(interrupt) = parked {
-            raise(interrupt);
+    let parked = current::with(|task| {
+        let task = task?;
+        task.local().frame.waits_for.set(WaitsFor::Turn);
+        let local_hub = hub::local();
+        if !poll && local_hub.may_run_on() {
+            return Some(switch(task, None, crate::sys::coroutine::yield_now));
         }
-        return;
-    }
-    local_hub.wake_after_poll(&task);
-    if let Parked::Interrupted(interrupt) = park(None) {
-        raise(interrupt);
+        let parker = task.local().parker.borrow();
+        let parker = parker.as_ref().expect("a running greenlet has a parker");
+        local_hub.wake_coroutine_after_poll(parker);
+        Some(switch(task, None, || parker.park()))
+    });
+    match parked {
+        Some(Parked::Interrupted(interrupt)) => raise(interrupt),
+        Some(_) => {}
+        None => std::thread::yield_now(),
     }
 }
