@@ -437,7 +437,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::{sleep, spawn, with_timeout};
+    use crate::{Event, spawn, with_timeout};
 
     /// Where a pipe can't be opened anew, as without /proc.
     #[test]
@@ -446,6 +446,8 @@ mod tests {
         let flags = fd::status_flags(reader.as_fd()).unwrap();
         let reader = FileObject::shared(reader.into(), false);
         let writer = FileObject::shared(writer.into(), false);
+        let waited = Arc::new(Event::new());
+        let has_waited = Arc::clone(&waited);
         let reading = spawn(move || {
             let late = with_timeout(Duration::from_millis(5), || (&reader).read(&mut [0]));
             assert!(late.is_err());
@@ -454,12 +456,13 @@ mod tests {
             let late = (&reader).read(&mut [0]).unwrap_err();
             assert_eq!(late.kind(), io::ErrorKind::TimedOut);
             reader.set_read_timeout(None).unwrap();
+            has_waited.set();
             let mut all = Vec::new();
             (&reader).read_to_end(&mut all).unwrap();
             (all, fd::status_flags(reader.as_fd()).unwrap())
         });
         let writing = spawn(move || {
-            sleep(Duration::from_millis(20));
+            waited.wait();
             (&writer).write_all(&[7; 300_000]).unwrap();
         });
         writing.join().unwrap();
