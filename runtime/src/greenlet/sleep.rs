@@ -55,11 +55,11 @@ pub fn idle() {
     }
 }
 
-/// Gives the untouched part of the calling greenlet's stack back to the system, to be called before
-/// a long wait; a few µs.
+/// Gives the part of its stack that the calling greenlet does not use back to the system; a few µs.
 ///
-/// A parked greenlet then takes about one page (4 KiB) and its own data. Does nothing on a plain
-/// thread.
+/// A parked greenlet then takes about one page (4 KiB) and its own data. Its hub does the same for
+/// each that has waited for a quarter of a second, or for longer if that has been done to it
+/// before; this is for who can't wait for that. Does nothing on a plain thread.
 pub fn trim_stack() {
     if this_hub() != NO_HUB {
         current::with(|task| {

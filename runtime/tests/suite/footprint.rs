@@ -193,3 +193,24 @@ fn stack_that_is_given_back_keeps_its_live_frames() {
         greenlet.join().unwrap();
     }
 }
+
+/// A hundred thousand, or as many as the system's limits allow: `limits.rs` has the refusal.
+#[test]
+fn a_hundred_thousand_wait_where_the_limits_allow_it() {
+    let _deadline = deadline_of(LIMIT);
+    if case().is_none() {
+        let test = "footprint::a_hundred_thousand_wait_where_the_limits_allow_it";
+        child_with_hubs(test, "x", 2).passed();
+        return;
+    }
+    spawn(|| ()).join().unwrap();
+    let count = (Hub::limits().greenlets - 500).min(100_000);
+    let before = resident();
+    let waits = Waits::new();
+    let greenlets = waits.park(count, || ());
+    assert_eq!(Hub::greenlets(), count);
+    let each = (resident() - before) / count;
+    assert!(each <= EACH, "{each} bytes each of {count}");
+    assert!(killall(&greenlets, None));
+    eventually("none is left", || Hub::greenlets() == 0);
+}
