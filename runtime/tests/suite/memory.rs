@@ -88,7 +88,7 @@ fn parked_greenlets_take_two_pages_after_a_trim() {
         return;
     }
     let count = 1_000;
-    let park = |trims: bool| {
+    let park = || {
         let before = resident();
         let go = Arc::new(Event::new());
         let parked = Arc::new(AtomicUsize::new(0));
@@ -99,9 +99,7 @@ fn parked_greenlets_take_two_pages_after_a_trim() {
                 let builder = Builder::new().hub(any_hub(i)).stack_size(252 * 1024);
                 let greenlet = builder.spawn(move || {
                     use_stack();
-                    if trims {
-                        trim_stack();
-                    }
+                    trim_stack();
                     parked.fetch_add(1, Ordering::SeqCst);
                     go.wait();
                 });
@@ -114,11 +112,9 @@ fn parked_greenlets_take_two_pages_after_a_trim() {
         assert!(joinall(&greenlets, None));
         each
     };
-    park(true);
-    let untrimmed = park(false);
-    let trimmed = park(true);
-    assert!(untrimmed > 40 * 1024, "{untrimmed}");
-    assert!(trimmed < 12 * 1024, "{trimmed}");
+    park();
+    let each = park();
+    assert!(each < 12 * 1024, "{each}");
 }
 
 /// Rounds of everything that allocates: the memory of the process stays where it is.
