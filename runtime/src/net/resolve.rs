@@ -1,5 +1,7 @@
 //! [`getaddrinfo`].
 
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Mutex;
@@ -45,13 +47,36 @@ pub fn getaddrinfo(
         )),
         Some(Err(error)) => Err(io::Error::new(
             error.kind(),
-            format!("looking up {host}: {error}"),
+            NotFound {
+                host: host.to_string(),
+                error,
+            },
         )),
         Some(Ok(addresses)) if addresses.is_empty() => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{host} has no address"),
         )),
         Some(found) => found,
+    }
+}
+
+/// Why there are no addresses of a host.
+#[derive(Debug)]
+struct NotFound {
+    host: String,
+    error: io::Error,
+}
+
+impl fmt::Display for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "looking up {}: {}", self.host, self.error)
+    }
+}
+
+impl Error for NotFound {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // What the error itself says is said.
+        self.error.source()
     }
 }
 

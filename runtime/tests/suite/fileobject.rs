@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use greenwood_runtime::{FileObject, Hub, joinall, sleep, spawn, with_timeout};
+use greenwood_runtime::{Event, FileObject, Hub, joinall, sleep, spawn, with_timeout};
 
 use crate::support::{
     EVERYWHERE, OnDrop, any_hub, case, child_with_hubs, deadline, eventually, open_descriptors,
@@ -328,12 +328,14 @@ fn hub_goes_on_while_files_are_written() {
 fn destructor_writes_what_needs_no_wait() {
     let _deadline = deadline();
     let (mut reader, writer) = pipe();
+    let begun = Arc::new(Event::new());
+    let begins = Arc::clone(&begun);
     let greenlet = spawn(move || {
         let _last = OnDrop(|| (&writer).write_all(b"bye").unwrap());
+        begins.set();
         sleep(Duration::MAX);
     });
-    eventually("it has begun", || Hub::greenlets() > 0);
-    sleep(Duration::from_millis(1));
+    begun.wait();
     greenlet.kill();
     let mut buffer = [0; 3];
     reader

@@ -335,7 +335,7 @@ fn an_endless_output_is_cut_by_the_time_limit() {
     // Long enough for it to begin.
     let limit = 25 * SHORT;
     let result = run(
-        Command::new("yes").stdout(Stdio::piped()),
+        sh("while echo y; do sleep 0.01; done").stdout(Stdio::piped()),
         None,
         Some(limit),
     );
