@@ -1,17 +1,26 @@
-//! The locks that decide by atomics, in place of `runtime/src/lock/mod.rs`.
+//! Locks, in place of `runtime/src/lock/mod.rs`.
 
 use std::fmt;
 
 use crate::switch;
 use crate::task::Sleeper;
 
+#[path = "../../runtime/src/lock/condvar.rs"]
+mod condvar;
+#[path = "../../runtime/src/lock/mutex.rs"]
+mod mutex;
 #[path = "../../runtime/src/lock/once.rs"]
 mod once;
 #[path = "../../runtime/src/lock/rlock.rs"]
 mod rlock;
+#[path = "../../runtime/src/lock/rwlock.rs"]
+mod rwlock;
 
+pub use condvar::Condvar;
+pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use rlock::RLock;
+pub use rwlock::RwLock;
 
 /// As in the runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

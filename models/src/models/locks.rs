@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Model, Told};
-use crate::lock::{Once, RLock};
+use crate::lock::{Condvar, Mutex, Once, RLock, RwLock};
 use crate::semaphore::Semaphore;
 use crate::switch;
 
@@ -17,6 +17,13 @@ pub(super) const MODELS: &[Model] = &[
     ("what_is_done_once_is_done_once_and_seen", once),
     ("what_panics_is_done_by_the_next", once_panics),
     ("an_rlock_has_one_owner", rlock),
+    ("a_writer_is_alone", rwlock),
+    ("a_writer_that_gives_up_holds_up_nobody", rwlock_timeout),
+    ("a_change_is_not_missed", condvar),
+    (
+        "a_notification_is_not_lost_with_who_is_killed",
+        condvar_and_kill,
+    ),
 ];
 
 fn timeout() {
@@ -125,4 +132,75 @@ fn rlock() {
     thread.join();
     assert_eq!(told.get(), 2);
     assert!(!lock.locked() && !lock.is_owned());
+}
+
+/// The lock of `std` around the value says if two are in.
+fn rwlock() {
+    let lock = Arc::new(RwLock::new(0));
+    drop(lock.write().unwrap());
+    let writer = Arc::clone(&lock);
+    let writing = switch::spawn_thread(move || *writer.write().unwrap() += 1);
+    let reader = Arc::clone(&lock);
+    let (_, reading) = switch::spawn(move || *reader.read().unwrap());
+    *lock.write().unwrap() += 1;
+    assert!(reading.join().unwrap() <= 2);
+    writing.join();
+    assert_eq!(*lock.try_write().unwrap(), 2);
+}
+
+/// A reader behind it comes in although another reads.
+fn rwlock_timeout() {
+    let lock = Arc::new(RwLock::new(()));
+    let reading = lock.read().unwrap();
+    let writer = Arc::clone(&lock);
+    let writing = switch::spawn_thread(move || writer.write_timeout(Duration::ZERO).is_ok());
+    let reader = Arc::clone(&lock);
+    let (_, behind) = switch::spawn(move || reader.read().is_ok());
+    assert_eq!(behind.join(), Some(true));
+    drop(reading);
+    writing.join();
+    assert!(lock.try_write().is_ok());
+}
+
+fn condvar() {
+    let shared = Arc::new((Mutex::new(false), Condvar::new()));
+    let theirs = Arc::clone(&shared);
+    drop(shared.0.lock().unwrap());
+    let changing = switch::spawn_thread(move || {
+        *theirs.0.lock().unwrap() = true;
+        theirs.1.notify_one();
+    });
+    let mut guard = shared.0.lock().unwrap();
+    while !*guard {
+        guard = shared.1.wait(guard).0;
+    }
+    drop(guard);
+    changing.join();
+}
+
+/// Two wait, and one of them is killed, also when it has been notified and waits for the value.
+fn condvar_and_kill() {
+    let shared = Arc::new((Mutex::new(0), Condvar::new()));
+    drop(shared.0.lock().unwrap());
+    let take = |shared: &Arc<(Mutex<u32>, Condvar)>| {
+        let shared = Arc::clone(shared);
+        move || {
+            let mut guard = shared.0.lock().unwrap();
+            while *guard == 0 {
+                guard = shared.1.wait(guard).0;
+            }
+            *guard -= 1;
+        }
+    };
+    let (victim, one) = switch::spawn(take(&shared));
+    let (_, other) = switch::spawn(take(&shared));
+    *shared.0.lock().unwrap() = 1;
+    shared.1.notify_one();
+    victim.kill();
+    if one.join().is_some() {
+        *shared.0.lock().unwrap() = 1;
+        shared.1.notify_one();
+    }
+    assert!(other.join().is_some());
+    assert_eq!(*shared.0.lock().unwrap(), 0);
 }

@@ -1,12 +1,13 @@
 //! [`Condvar`]: waiting for a change of what a [`Mutex`](super::Mutex) protects.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::MutexGuard;
 use crate::run_info::WaitsFor;
 use crate::switch;
+use crate::sync::Mutex;
 use crate::task::lock;
 use crate::waiter::{Stop, WaitList, Waiter};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::LockError;
 use crate::run_info::WaitsFor;
 use crate::switch;
+use crate::sync::Mutex;
 use crate::task::lock;
 use crate::waiter::{Node, Stop, WaitList, Waiter};
 
@@ -235,7 +236,7 @@ impl<T: fmt::Debug + ?Sized> fmt::Debug for RwLockWriteGuard<'_, T> {
 
 /// Whose turn it is.
 #[derive(Default)]
-struct Turns(sync::Mutex<State>);
+struct Turns(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -258,7 +259,7 @@ impl Node for Arc<Entry> {
 
 impl Turns {
     const fn new() -> Turns {
-        Turns(sync::Mutex::new(State {
+        Turns(Mutex::new(State {
             readers: 0,
             writer: false,
             waiters: WaitList::new(),
