@@ -2,7 +2,7 @@
 //! checked by [loom](https://docs.rs/loom): it runs each in every order that its threads may take
 //! (with at most three preemptions), and with every value that the memory model lets them see.
 //!
-//! The files under `runtime/src` are compiled here once more, as they are, with loom's locks and
+//! The files under `runtime/src`, and one of `websocket/src`, are compiled here once more, as they are, with loom's locks and
 //! atomics in the place of `std`'s (`sync`). What stands in for something, because stacks and
 //! descriptors are none of loom's business, is `switch`, `task` and `sys`: each greenlet has a hub
 //! for itself, and the hub's eventfd is a flag.
@@ -42,6 +42,7 @@ mod switch;
 mod sync;
 mod sys;
 mod task;
+mod websocket;
 
 mod error {
     //! As in `runtime/src/error.rs`, without what is not needed here.

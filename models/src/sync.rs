@@ -47,7 +47,7 @@ pub(crate) mod atomic {
     use std::fmt;
     use std::sync::OnceLock;
 
-    pub(crate) use loom::sync::atomic::AtomicU8;
+    use loom::sync::atomic::fence;
     pub(crate) use std::sync::atomic::Ordering;
 
     macro_rules! atomic {
@@ -59,11 +59,17 @@ pub(crate) mod atomic {
             }
 
             impl $name {
-                pub(crate) const fn new(value: $value) -> $name {
+                const fn unmade(value: $value) -> $name {
                     $name {
                         first: value,
                         made: OnceLock::new(),
                     }
+                }
+
+                fn made_now(value: $value) -> $name {
+                    let atomic = $name::unmade(value);
+                    atomic.made();
+                    atomic
                 }
 
                 fn made(&self) -> &loom::sync::atomic::$name {
@@ -72,11 +78,33 @@ pub(crate) mod atomic {
                 }
 
                 pub(crate) fn load(&self, order: Ordering) -> $value {
+                    in_one_order(order);
                     self.made().load(order)
                 }
 
                 pub(crate) fn store(&self, value: $value, order: Ordering) {
                     self.made().store(value, order);
+                    in_one_order(order);
+                }
+
+                pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
+                    in_one_order(order);
+                    let before = self.made().swap(value, order);
+                    in_one_order(order);
+                    before
+                }
+
+                pub(crate) fn compare_exchange(
+                    &self,
+                    current: $value,
+                    new: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    in_one_order(success);
+                    let before = self.made().compare_exchange(current, new, success, failure);
+                    in_one_order(success);
+                    before
                 }
 
                 pub(crate) fn fetch_update(
@@ -85,16 +113,17 @@ pub(crate) mod atomic {
                     fetch_order: Ordering,
                     f: impl FnMut($value) -> Option<$value>,
                 ) -> Result<$value, $value> {
-                    self.made().fetch_update(set_order, fetch_order, f)
+                    in_one_order(set_order);
+                    let before = self.made().fetch_update(set_order, fetch_order, f);
+                    in_one_order(set_order);
+                    before
                 }
             }
 
             impl Default for $name {
                 /// Made at once.
                 fn default() -> $name {
-                    let atomic = $name::new(<$value>::default());
-                    atomic.made();
-                    atomic
+                    $name::made_now(<$value>::default())
                 }
             }
 
@@ -106,7 +135,37 @@ pub(crate) mod atomic {
         };
     }
 
+    /// Loom takes `SeqCst` for `AcqRel`, but knows fences: a store before one and a load behind it
+    /// are as those that are in the one order of all.
+    fn in_one_order(order: Ordering) {
+        if order == Ordering::SeqCst {
+            fence(order);
+        }
+    }
+
     atomic!(AtomicBool, bool);
+    atomic!(AtomicU8, u8);
     atomic!(AtomicU64, u64);
     atomic!(AtomicUsize, usize);
+
+    macro_rules! in_constants {
+        ($name:ident, $value:ty) => {
+            impl $name {
+                pub(crate) const fn new(value: $value) -> $name {
+                    $name::unmade(value)
+                }
+            }
+        };
+    }
+
+    in_constants!(AtomicBool, bool);
+    in_constants!(AtomicU64, u64);
+    in_constants!(AtomicUsize, usize);
+
+    impl AtomicU8 {
+        /// Made at once: none is in a constant.
+        pub(crate) fn new(value: u8) -> AtomicU8 {
+            AtomicU8::made_now(value)
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod ending;
 mod fanout;
 mod fragments;
 mod intake;
+mod reception;
 mod sending;
 mod unwaited;
 mod watch;
@@ -14,7 +15,7 @@ mod watch;
 use std::borrow::Cow;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, io, net};
 
@@ -38,6 +39,7 @@ use crate::scratch;
 use ending::Closing;
 pub(crate) use fanout::Shared;
 use fragments::Unfinished;
+use reception::{CLOSER, RECEIVER, Reception};
 pub(crate) use unwaited::{Next, Unwaited};
 use watch::Watch;
 
@@ -60,10 +62,9 @@ pub(crate) struct Connection {
     /// so no order with the locks is needed.
     batching: AtomicU64,
     role: Role,
-    /// Nothing more is to come. Set with the output locked, and looked at without.
-    finished: AtomicBool,
-    /// Who waits for the peer: nobody, [`RECEIVER`] or [`CLOSER`]; and [`WAITED`].
-    receiving: AtomicU8,
+    /// Who waits for the peer, and whether nothing more is to come, which is said with the output
+    /// locked, and looked at without.
+    reception: Reception,
     /// A message has come since the idle time-out was looked at.
     active: AtomicBool,
     /// More of the stack has been used than a connection that waits needs: for so many waits its
@@ -124,16 +125,6 @@ const PATIENCE: u8 = 8;
 /// A message of this size takes another page of the stack.
 const LARGE: usize = 4 * 1024;
 
-/// In `receive`.
-const RECEIVER: u8 = 1;
-/// In `close`.
-const CLOSER: u8 = 2;
-const NOBODY: u8 = 0;
-/// A flag beside these: somebody waits for the turn.
-const WAITED: u8 = 4;
-/// Another: the connection is parked, and is to be called when it is its turn.
-const PARKED: u8 = 8;
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
@@ -158,10 +149,9 @@ impl Connection {
             stream,
             role,
             config,
-            receiving: AtomicU8::new(NOBODY),
+            reception: Reception::new(),
             batching: AtomicU64::new(0),
             active: AtomicBool::new(false),
-            finished: AtomicBool::new(false),
             untrimmed: AtomicU8::new(PATIENCE),
             input: Mutex::new(Input {
                 decoder,
@@ -320,7 +310,7 @@ impl Connection {
                 let mut input = lock(&self.input);
                 // Who waits for the peer has left nothing, and is not to lose its message to a call
                 // that is refused.
-                if !input.rest.is_empty() || self.receiving.load(Ordering::Relaxed) == NOBODY {
+                if !input.rest.is_empty() || !self.reception.is_taken() {
                     input.prepare(wanted)?;
                 }
                 if let Some(event) = input.next_of_rest() {
@@ -639,23 +629,18 @@ struct Receiving<'a>(&'a Arc<Connection>);
 impl Receiving<'_> {
     /// Takes the place; else says who has it.
     fn begin(connection: &Arc<Connection>, who: u8) -> std::result::Result<Receiving<'_>, u8> {
-        match connection
-            .receiving
-            .compare_exchange(NOBODY, who, Ordering::SeqCst, Ordering::SeqCst)
-        {
-            Ok(_) => Ok(Receiving(connection)),
-            Err(holder) => Err(holder & !(WAITED | PARKED)),
-        }
+        connection.reception.take(who)?;
+        Ok(Receiving(connection))
     }
 }
 
 impl Drop for Receiving<'_> {
     fn drop(&mut self) {
-        let holder = self.0.receiving.swap(NOBODY, Ordering::SeqCst);
-        if holder & PARKED != 0 {
+        let left = self.0.reception.leave();
+        if left.parked {
             self.0.call_parked();
         }
-        if holder & WAITED != 0
+        if left.waited
             && let Some(turn) = lock(&self.0.output).turn.take()
         {
             turn.set();

@@ -8,6 +8,7 @@ use std::time::Instant;
 mod hubs;
 mod locks;
 mod queues;
+mod receptions;
 mod waits;
 
 /// A name that says what holds, and the model.
@@ -15,7 +16,14 @@ type Model = (&'static str, fn());
 
 /// Runs those with `filter` in their name. The first that fails ends the process.
 pub(crate) fn run(filter: Option<&str>) -> ExitCode {
-    let all = [hubs::MODELS, waits::MODELS, locks::MODELS, queues::MODELS].concat();
+    let all = [
+        hubs::MODELS,
+        waits::MODELS,
+        locks::MODELS,
+        queues::MODELS,
+        receptions::MODELS,
+    ]
+    .concat();
     let chosen: Vec<_> = all
         .into_iter()
         .filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter)))

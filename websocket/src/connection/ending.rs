@@ -38,14 +38,14 @@ impl Connection {
     ) -> R {
         let result = change(&mut output.closing.0);
         if output.closing.is_finished() {
-            self.finished.store(true, Ordering::SeqCst);
+            self.reception.finish();
         }
         result
     }
 
     /// Whether nothing more is to come.
     pub(crate) fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::SeqCst)
+        self.reception.is_finished()
     }
 
     /// Ends the connection at once: whoever waits for it is woken.
@@ -82,7 +82,7 @@ impl Connection {
 
     /// Wakes who waits for the peer, when there is nothing more to come.
     pub(super) fn wake_receiver(&self) {
-        if self.receiving.load(Ordering::SeqCst) != NOBODY {
+        if self.reception.is_taken() {
             self.stream.shutdown(net::Shutdown::Read).ok();
         }
     }
@@ -170,12 +170,7 @@ impl Connection {
     pub(super) fn await_turn(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         let turn = {
             let mut output = lock(&self.output);
-            let asked = self
-                .receiving
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |holder| {
-                    (holder != NOBODY).then_some(holder | WAITED)
-                });
-            if asked.is_err() {
+            if !self.reception.await_leave() {
                 return true;
             }
             let turn = output.turn.get_or_insert_with(|| Arc::new(Flag::new()));

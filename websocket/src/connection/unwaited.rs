@@ -162,13 +162,7 @@ impl Connection {
     /// closes or receives, the connection is called when it is free: who ends a connection wakes
     /// only who has the place.
     pub(crate) fn hold_for_parked(&self) -> bool {
-        let taken = self
-            .receiving
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |holder| match holder {
-                NOBODY => Some(RECEIVER),
-                holder => Some(holder | PARKED),
-            });
-        taken == Ok(NOBODY)
+        self.reception.take_for_parked()
     }
 
     /// Whether there is input at hand of which the socket will say nothing.

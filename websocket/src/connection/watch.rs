@@ -164,7 +164,7 @@ impl Connection {
         };
         // Where nobody receives, nobody sees the pong; where the ping itself waits to be written,
         // that has a limit of its own.
-        if waits_for_room || self.receiving.load(Ordering::SeqCst) == NOBODY {
+        if waits_for_room || !self.reception.is_taken() {
             pinged.deadline = now + self.config.ping_timeout;
             pinged.doubted = false;
             return false;
