@@ -15,6 +15,7 @@ mod laps;
 mod meter;
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{Builder, Hub, Queue, spawn, threadpool};
@@ -57,7 +58,7 @@ fn churn() {
     let (began, mut samples) = (Instant::now(), Vec::<Sample>::new());
     let mut laps = 0;
     while began.elapsed() < whole || samples.len() < 6 {
-        laps += stretch(STRETCH.max(whole / 200));
+        laps += stretch((whole / 200).clamp(STRETCH, LIMIT / 4));
         settle();
         if began.elapsed().as_secs_f64() > whole.as_secs_f64() * WARM_UP {
             let sample = Sample::take(began.elapsed(), laps);
@@ -79,15 +80,13 @@ fn stretch(time: Duration) -> usize {
         }
         laps
     };
-    let done = std::sync::Arc::new(Queue::new(0));
+    let done = Arc::new(Queue::new(0));
     let runners = 2 * Hub::count();
     for runner in 0..runners {
-        let done = std::sync::Arc::clone(&done);
+        let done = Arc::clone(&done);
         let hub = Builder::new().hub(runner % Hub::count());
-        drop(
-            hub.spawn(move || done.put(laps(runner * 7)))
-                .expect("there is room"),
-        );
+        let lapping = hub.spawn(move || done.put(laps(runner * 7)));
+        drop(lapping.expect("there is room"));
     }
     let thread = std::thread::spawn(move || laps(3));
     // Neither is lost when a lap panics.

@@ -1,5 +1,6 @@
 //! Child processes and signals.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -22,8 +23,7 @@ type Lent<T> = Mutex<Option<T>>;
 
 /// Calls `f` with what is lent, and puts it back, however `f` ends.
 fn with<T, R>(lent: &Lent<T>, f: impl FnOnce(&mut T) -> R) -> R {
-    let mut taken = lent.lock().unwrap().take();
-    let taken = std::cell::RefCell::new(taken.take());
+    let taken = RefCell::new(lent.lock().unwrap().take());
     let _back = OnDrop(|| *lent.lock().unwrap() = taken.take());
     let mut borrowed = taken.borrow_mut();
     f(borrowed.as_mut().expect("one at a time has it"))
@@ -85,10 +85,10 @@ impl Echo {
     }
 }
 
-/// A process that ends when its other input does, of which nobody here has anything to say.
+/// A `cat`, and the other end of what it reads.
 struct Talk {
     process: Lent<Popen>,
-    fifo: Mutex<Option<std::io::PipeWriter>>,
+    input: Mutex<Option<std::io::PipeWriter>>,
 }
 
 fn talk() -> Talk {
@@ -97,7 +97,7 @@ fn talk() -> Talk {
     let process = Popen::new(command.stdin(reader).stdout(Stdio::piped())).unwrap();
     Talk {
         process: Mutex::new(Some(process)),
-        fifo: Mutex::new(Some(writer)),
+        input: Mutex::new(Some(writer)),
     }
 }
 
@@ -133,7 +133,7 @@ fn pipes_of_processes() {
                     })
                 },
                 |it| {
-                    let writer = it.fifo.lock().unwrap().take();
+                    let writer = it.input.lock().unwrap().take();
                     writer.unwrap().write_all(b"text").unwrap();
                 },
                 // It goes on where it was.
