@@ -44,6 +44,7 @@ impl<T> fmt::Debug for Mutex<T> {
 }
 
 pub(crate) mod atomic {
+    use std::cell::Cell;
     use std::fmt;
     use std::sync::OnceLock;
 
@@ -78,20 +79,19 @@ pub(crate) mod atomic {
                 }
 
                 pub(crate) fn load(&self, order: Ordering) -> $value {
-                    in_one_order(order);
+                    reads(order);
                     self.made().load(order)
                 }
 
                 pub(crate) fn store(&self, value: $value, order: Ordering) {
+                    writes(order);
                     self.made().store(value, order);
-                    in_one_order(order);
                 }
 
                 pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
-                    in_one_order(order);
-                    let before = self.made().swap(value, order);
-                    in_one_order(order);
-                    before
+                    reads(order);
+                    writes(order);
+                    self.made().swap(value, order)
                 }
 
                 pub(crate) fn compare_exchange(
@@ -101,10 +101,9 @@ pub(crate) mod atomic {
                     success: Ordering,
                     failure: Ordering,
                 ) -> Result<$value, $value> {
-                    in_one_order(success);
-                    let before = self.made().compare_exchange(current, new, success, failure);
-                    in_one_order(success);
-                    before
+                    reads(success);
+                    writes(success);
+                    self.made().compare_exchange(current, new, success, failure)
                 }
 
                 pub(crate) fn fetch_update(
@@ -113,10 +112,9 @@ pub(crate) mod atomic {
                     fetch_order: Ordering,
                     f: impl FnMut($value) -> Option<$value>,
                 ) -> Result<$value, $value> {
-                    in_one_order(set_order);
-                    let before = self.made().fetch_update(set_order, fetch_order, f);
-                    in_one_order(set_order);
-                    before
+                    reads(set_order);
+                    writes(set_order);
+                    self.made().fetch_update(set_order, fetch_order, f)
                 }
             }
 
@@ -135,12 +133,22 @@ pub(crate) mod atomic {
         };
     }
 
-    /// Loom takes `SeqCst` for `AcqRel`, but knows fences: a store before one and a load behind it
-    /// are as those that are in the one order of all.
-    fn in_one_order(order: Ordering) {
-        if order == Ordering::SeqCst {
+    loom::thread_local! {
+        /// The thread's last write was one of those that are in the one order of all.
+        static IN_ORDER: Cell<bool> = Cell::new(false);
+    }
+
+    /// Before a read. Loom takes `SeqCst` for `AcqRel`, but knows fences: one between a write and
+    /// the read behind it does what it does if both are in the one order of all, and only then.
+    fn reads(order: Ordering) {
+        if order == Ordering::SeqCst && IN_ORDER.with(Cell::get) {
             fence(order);
         }
+    }
+
+    /// Before a write.
+    fn writes(order: Ordering) {
+        IN_ORDER.with(|it| it.set(order == Ordering::SeqCst));
     }
 
     atomic!(AtomicBool, bool);
