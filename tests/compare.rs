@@ -45,7 +45,7 @@ fn options(line: &str) -> Result<Option<Options>> {
 }
 
 fn quick() -> Result<Options> {
-    Ok(options("--secs 0.001 --idle-secs 0.05")?.ok_or("nothing to do")?)
+    Ok(options("--secs 0.001 --idle-secs 0.05 --settle-secs 0.05")?.ok_or("nothing to do")?)
 }
 
 /// Of ours and two others, in a file as the program writes it: case, contender, number and value.
@@ -275,12 +275,14 @@ fn verdicts_tell_bars_that_are_met_from_those_that_are_missed() {
         ("parked10k", "ours", child::BYTES, 5000.0),
         ("parked10k", "ours", child::BYTES_USED, 6000.0),
         ("idle", "ours", child::IDLE_PERCENT, 0.01),
+        ("timers", "gevent", child::CPU_NS, 1500.0),
     ]));
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines.len(), 5, "{text}");
+    assert_eq!(lines.len(), 6, "{text}");
     for (line, start) in lines.iter().zip([
         "met: yield: CPU time of gevent, 30.0×",
         "MISSED: yield: CPU time of tokio-multi, 0.80×",
+        "MISSED: timers: ours does not do it here",
         "met: parked10k: bytes 4.88 KiB",
         "MISSED: parked10k: bytes_after_40_kib 5.86 KiB",
         "met: idle: idle_percent 0.010 %",

@@ -18,9 +18,6 @@ const OURS: &str = "runtime_works";
 /// How long a contender may take from one line to the next.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What a process is given to put itself in order before its memory is read.
-const SETTLE: Duration = Duration::from_millis(500);
-
 /// How many operations were counted.
 pub(crate) const COUNT: &str = "operations";
 /// Of one operation.
@@ -99,7 +96,7 @@ impl Contender {
         let [count, threads, secs] = numbers.each_ref().map(String::as_str);
         let start = || self.start(&[case.work, count, threads, secs]);
         let mut process = cores.on_server(case.threads, start)??;
-        let measured = process.measure(case, options.idle);
+        let measured = process.measure(case, options);
         measured.map_err(|error| format!("{}: {error}", self.name).into())
     }
 
@@ -142,7 +139,7 @@ impl Process {
     fn measure(
         &mut self,
         case: Case,
-        idle: Duration,
+        options: &Options,
     ) -> Result<std::result::Result<Sample, Cannot>> {
         let (mut sample, mut before) = (Sample::default(), 0.0);
         let (mut operations, mut elapsed, mut cpu) = (f64::NAN, f64::NAN, f64::NAN);
@@ -151,7 +148,7 @@ impl Process {
                 return Ok(Err(Cannot(rest)));
             }
             if name == "stage" {
-                let stage = self.stage(case, idle, &rest)?;
+                let stage = self.stage(case, options, &rest)?;
                 for (name, value) in stage {
                     match name {
                         READY => before = value,
@@ -192,14 +189,19 @@ impl Process {
     }
 
     /// What is to be read at this stage of parked greenlets.
-    fn stage(&self, case: Case, idle: Duration, stage: &str) -> Result<Vec<(&'static str, f64)>> {
+    fn stage(
+        &self,
+        case: Case,
+        options: &Options,
+        stage: &str,
+    ) -> Result<Vec<(&'static str, f64)>> {
         let name = match stage {
             "ready" => READY,
             "parked" => BYTES,
             "used" => BYTES_USED,
             _ => return Err(format!("it is at an unknown stage: {stage:?}").into()),
         };
-        pause(SETTLE);
+        pause(options.settle);
         let process = self.child.id();
         let mut seen = Vec::new();
         if case.measure == Measure::Memory {
@@ -207,7 +209,7 @@ impl Process {
         } else if name == BYTES {
             let cpu = Cpu::of(process)?;
             let began = Instant::now();
-            pause(idle);
+            pause(options.idle);
             let busy = Cpu::of(process)?.since(&cpu).busy();
             let percent = busy.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
             seen.push((IDLE_PERCENT, percent));

@@ -13,6 +13,7 @@
 //! | `--rounds N` | how often each runtime is measured in each case; default 5 |
 //! | `--secs S` | how long each time at least, besides the warm-up; default 0.5 |
 //! | `--idle-secs S` | for how long a parked process is watched; default 10 |
+//! | `--settle-secs S` | how long after a change of a parked process it is looked at; default 3 |
 //! | `--json FILE` | every single measurement, for other tools and for `--from` |
 //! | `--from PATH` | results of earlier runs (a file, or a folder of them; may be repeated) in place of measuring |
 //! | `--markdown` | tables for a page |
@@ -45,7 +46,7 @@
 //! *CPU* is what depends least on what else runs. *busy* is processor time by time: where it is not
 //! near 100 %, somebody else had the core, and the times say less.
 //!
-//! Memory is resident memory of the process, half a second after all greenlets were parked, less
+//! Memory is resident memory of the process, three seconds after all greenlets were parked, less
 //! what it was before the first of them; their handles count too. A contender that can't do a case
 //! says why, and has no row.
 #![forbid(unsafe_code)]

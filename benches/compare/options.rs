@@ -16,6 +16,9 @@ pub(crate) struct Options {
     pub(crate) duration: Duration,
     /// How long a parked process is watched.
     pub(crate) idle: Duration,
+    /// What a process is given to put itself in order before it is looked at: one may give memory
+    /// back only after a while.
+    pub(crate) settle: Duration,
     pub(crate) json: Option<PathBuf>,
     /// Results of earlier runs, in place of measuring.
     pub(crate) from: Vec<PathBuf>,
@@ -33,6 +36,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         rounds: 5,
         duration: Duration::from_millis(500),
         idle: Duration::from_secs(10),
+        settle: Duration::from_secs(3),
         json: None,
         from: Vec::new(),
         markdown: false,
@@ -66,6 +70,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
             "--rounds" => options.rounds = value()?.parse()?,
             "--secs" => options.duration = seconds(&value()?)?,
             "--idle-secs" => options.idle = seconds(&value()?)?,
+            "--settle-secs" => options.settle = seconds(&value()?)?,
             "--json" => options.json = Some(value()?.into()),
             "--from" => options.from.push(value()?.into()),
             "--markdown" => options.markdown = true,
@@ -83,6 +88,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         options.rounds = 1;
         options.duration = Duration::from_millis(100);
         options.idle = Duration::from_secs(1);
+        options.settle = Duration::from_secs(1);
     }
     if options.rounds == 0 || options.duration.is_zero() || options.idle.is_zero() {
         return Err("--rounds, --secs and --idle-secs want more than nothing".into());

@@ -158,10 +158,11 @@ fn cell(results: &Results, case: Case, server: usize, name: &str, unit: Unit) ->
         return "–".to_owned();
     }
     let text = unit.show(median);
-    if server == results.base() || unit == Unit::Percent {
+    let ratio = results.ratio(case, server, name);
+    if server == results.base() || unit == Unit::Percent || ratio.is_nan() {
         return text;
     }
-    format!("{text}, {}", times(results.ratio(case, server, name)))
+    format!("{text}, {}", times(ratio))
 }
 
 /// A ratio.
