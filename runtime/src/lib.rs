@@ -87,6 +87,7 @@ mod timer;
 mod wait;
 mod waitable;
 mod waiter;
+mod waiting;
 
 #[doc = include_str!("../GEVENT.md")]
 pub mod gevent {}

@@ -4,9 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use crate::run_info::WaitsFor;
-use crate::switch;
-use crate::task::lock;
-use crate::waiter::{Node, Stop, WaitList, Waiter};
+use crate::waiter::{Node, WaitList, Waiter};
+use crate::waiting::wait_in;
 
 /// Counts the places that are taken. Part of a state behind a lock.
 #[derive(Debug)]
@@ -103,35 +102,17 @@ impl<N: Node> Places<N> {
     }
 }
 
-/// Takes a place, and waits for it if need be, as for `what`. False if `deadline` came first, or the caller unwinds
-/// and would have to wait.
+/// Takes a place, and waits for it if need be, as for `what`. False if `deadline` came first, or the
+/// caller unwinds and would have to wait.
 ///
-/// Calls [`switch::share`] nowhere: that may raise a kill, and the place would be lost. The caller
-/// does, once somebody owns it.
+/// Calls [`share`](crate::switch::share) nowhere: that may raise a kill, and the place would be lost.
+/// The caller does, once somebody owns it.
 pub(crate) fn take<S: HasPlaces>(state: &Mutex<S>, what: WaitsFor, deadline: Option<u64>) -> bool {
-    switch::check();
-    let waiter = {
-        let mut state = lock(state);
-        let places = state.places();
-        if places.try_take() {
-            return true;
-        }
-        if !switch::may_wait() {
-            return false;
-        }
-        let waiter = Waiter::new();
-        places.wait(Arc::clone(&waiter));
-        waiter
-    };
-    match waiter.wait_for(what, deadline) {
-        // The place came with the notification.
-        Ok(()) => true,
-        Err(stop) => {
-            lock(state).places().abandon();
-            match stop {
-                Stop::Deadline => false,
-                Stop::Interrupt(interrupt) => switch::raise(interrupt),
-            }
-        }
-    }
+    wait_in(
+        state,
+        what,
+        deadline,
+        |state| state.places().try_take(),
+        |state| &mut state.places().waiters,
+    )
 }

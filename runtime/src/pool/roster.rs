@@ -9,7 +9,8 @@ use crate::places::{self, HasPlaces, Places};
 use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::{Keeper, Task, lock};
-use crate::waiter::{Stop, WaitList, Waiter};
+use crate::waiter::{WaitList, Waiter};
+use crate::waiting::wait_in;
 
 /// What the handles of a group share. It has its members, and they have a way to it.
 pub(super) struct Roster {
@@ -182,30 +183,14 @@ impl Roster {
         is_so: impl Fn(&State) -> bool,
         list: impl Fn(&mut State) -> &mut WaitList<Arc<Waiter>>,
     ) -> bool {
-        switch::check();
         switch::share();
-        let waiter = {
-            let mut state = lock(&self.state);
-            if is_so(&state) {
-                return true;
-            }
-            if !switch::may_wait() {
-                return false;
-            }
-            let waiter = Waiter::new();
-            list(&mut state).push(Arc::clone(&waiter));
-            waiter
-        };
-        match waiter.wait_for(WaitsFor::Pool, deadline) {
-            Ok(()) => true,
-            Err(stop) => {
-                list(&mut lock(&self.state)).abandon();
-                match stop {
-                    Stop::Deadline => false,
-                    Stop::Interrupt(interrupt) => switch::raise(interrupt),
-                }
-            }
-        }
+        wait_in(
+            &self.state,
+            WaitsFor::Pool,
+            deadline,
+            |state| is_so(state),
+            list,
+        )
     }
 }
 

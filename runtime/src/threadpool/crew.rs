@@ -15,6 +15,7 @@ use crate::run_info::WaitsFor;
 use crate::switch;
 use crate::task::lock;
 use crate::waiter::{Node, Stop, WaitList, Waiter};
+use crate::waiting::wait_in;
 
 thread_local! {
     /// The address of the crew that this thread belongs to.
@@ -398,30 +399,14 @@ impl Crew {
         is_so: impl Fn(&State) -> bool,
         list: impl Fn(&mut State) -> &mut WaitList<Arc<Waiter>>,
     ) -> bool {
-        switch::check();
         switch::share();
-        let waiter = {
-            let mut state = lock(&self.state);
-            if is_so(&state) {
-                return true;
-            }
-            if !switch::may_wait() {
-                return false;
-            }
-            let waiter = Waiter::new();
-            list(&mut state).push(Arc::clone(&waiter));
-            waiter
-        };
-        match waiter.wait_for(WaitsFor::Thread, deadline) {
-            Ok(()) => true,
-            Err(stop) => {
-                list(&mut lock(&self.state)).abandon();
-                match stop {
-                    Stop::Deadline => false,
-                    Stop::Interrupt(interrupt) => switch::raise(interrupt),
-                }
-            }
-        }
+        wait_in(
+            &self.state,
+            WaitsFor::Thread,
+            deadline,
+            |state| is_so(state),
+            list,
+        )
     }
 }
 

@@ -15,7 +15,8 @@ use crate::switch;
 use crate::task::lock;
 use crate::waitable::sealed::Sealed;
 use crate::waitable::{Waitable, Watcher, Watchers};
-use crate::waiter::{Stop, WaitList, Waiter};
+use crate::waiter::{WaitList, Waiter};
+use crate::waiting::wait_in;
 
 /// What will be there when a job of a [`ThreadPool`](super::ThreadPool) is done: gevent's
 /// `AsyncResult` of `ThreadPool.spawn`.
@@ -151,30 +152,14 @@ impl<T> ThreadResult<T> {
     }
 
     pub(crate) fn await_until(&self, deadline: Option<u64>) -> bool {
-        switch::check();
         switch::share();
-        let waiter = {
-            let mut state = lock(&self.job.state);
-            if state.ended {
-                return true;
-            }
-            if !switch::may_wait() {
-                return false;
-            }
-            let waiter = Waiter::new();
-            state.waiters.push(Arc::clone(&waiter));
-            waiter
-        };
-        match waiter.wait_for(WaitsFor::Thread, deadline) {
-            Ok(()) => true,
-            Err(stop) => {
-                lock(&self.job.state).waiters.abandon();
-                match stop {
-                    Stop::Deadline => false,
-                    Stop::Interrupt(interrupt) => switch::raise(interrupt),
-                }
-            }
-        }
+        wait_in(
+            &self.job.state,
+            WaitsFor::Thread,
+            deadline,
+            |state| state.ended,
+            |state| &mut state.waiters,
+        )
     }
 }
 
