@@ -352,23 +352,27 @@ fn first_is_first() -> bool {
     let (first, second) = (note("first"), note("second"));
     let set = Event::new();
     set.set();
-    // From then on each call is one too many.
-    for _ in 0..100 {
-        spin(Duration::from_millis(1));
-        set.wait();
-    }
     let other = spawn(move || {
         sleep(Duration::from_millis(150));
         second();
     });
-    idle();
+    // From then on each call counts, and the time since the hub's last look at its I/O is noted.
+    for _ in 0..3 {
+        idle();
+        spin(LONG);
+        set.wait();
+    }
     let holder = spawn(|| spin(Duration::from_millis(200)));
-    spin(Duration::from_millis(1));
+    spin(LONG);
+    // It is over, and so the others have their turn.
     sleep(Duration::from_millis(20));
     first();
     joinall(&[other, holder], None);
     *order.lock().unwrap() == ["first", "second"]
 }
+
+/// More than a hub goes on without a look at its I/O.
+const LONG: Duration = Duration::from_millis(12);
 
 fn spin(time: Duration) {
     let began = Instant::now();
