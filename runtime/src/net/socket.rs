@@ -158,12 +158,16 @@ impl Socket {
         }
     }
 
-    /// A socket whose registrations can be dropped by [`unregister`](Socket::unregister): waits for
-    /// it are rare, and a registration takes more memory than the socket.
-    pub(crate) fn transient(fd: OwnedFd) -> Socket {
+    /// The same in no hub's epoll set, and its registrations can be dropped by
+    /// [`unregister`](Socket::unregister): waits for it are rare, and a registration takes more
+    /// memory than the socket.
+    pub(crate) fn into_transient(self) -> Socket {
+        let Socket { ends, drains, .. } = self;
         Socket {
             is_transient: true,
-            ..Socket::new(fd)
+            ends,
+            drains,
+            ..Socket::new(self.into_fd())
         }
     }
 

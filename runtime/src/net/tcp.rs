@@ -135,7 +135,7 @@ impl TcpStream {
 }
 
 timed_calls!(TcpStream);
-stream_calls!(TcpStream, drained by short reads: true);
+stream_calls!(TcpStream);
 
 /// An address of a socket that is one of TCP or UDP.
 pub(super) fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {

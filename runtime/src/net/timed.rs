@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -62,10 +62,10 @@ impl Timed {
         }
     }
 
-    /// As [`Socket::into_fd`].
-    pub(crate) fn with_socket(self, socket: impl FnOnce(OwnedFd) -> Socket) -> Timed {
+    /// As [`Socket::into_transient`].
+    pub(crate) fn into_transient(self) -> Timed {
         Timed {
-            socket: socket(self.socket.into_fd()),
+            socket: self.socket.into_transient(),
             ..self
         }
     }
@@ -239,7 +239,7 @@ macro_rules! timed_calls {
 
 /// What every kind of connection with an `inner: SharedFd<Timed>` has.
 macro_rules! stream_calls {
-    ($stream:ident, drained by short reads: $drained_by_short_reads:literal) => {
+    ($stream:ident) => {
         /// Reading and writing what there is.
         impl $stream {
             /// Reads what there is; never waits. 0 is the end.
@@ -248,10 +248,9 @@ macro_rules! stream_calls {
             ///
             /// `WouldBlock` when there is nothing yet; what the system says.
             pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                let asked = $stream::asked(buffer.len());
                 self.inner
                     .socket
-                    .try_read(asked, |fd| fd::receive(fd, buffer))
+                    .try_read(buffer.len(), |fd| fd::receive(fd, buffer))
             }
 
             /// Reads at most `max` bytes of what there is behind the contents of `buffer`, which
@@ -263,7 +262,7 @@ macro_rules! stream_calls {
             pub fn try_read_vec(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
                 self.inner
                     .socket
-                    .try_read($stream::asked(max), |fd| fd::receive_into(fd, buffer, max))
+                    .try_read(max, |fd| fd::receive_into(fd, buffer, max))
             }
 
             /// Writes what the system takes; never waits.
@@ -306,15 +305,6 @@ macro_rules! stream_calls {
                 socket2::SockRef::from(&*self.inner).shutdown(how)
             }
 
-            /// What [`Socket::try_read`] is to know of a read of so many bytes.
-            #[inline]
-            fn asked(bytes: usize) -> usize {
-                match $drained_by_short_reads {
-                    true => bytes,
-                    false => 0,
-                }
-            }
-
             /// The same connection, no longer registered with any hub: for a connection that is
             /// going to be [parked](crate::net::parking), which would otherwise be told of
             /// everything twice. Does nothing while there are other handles to it.
@@ -322,7 +312,7 @@ macro_rules! stream_calls {
             pub fn unregistered(self) -> $stream {
                 match self.inner.try_unwrap() {
                     Ok(inner) => $stream {
-                        inner: SharedFd::new(inner.with_socket(Socket::transient)),
+                        inner: SharedFd::new(inner.into_transient()),
                     },
                     Err(inner) => $stream { inner },
                 }

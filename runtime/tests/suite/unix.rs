@@ -406,8 +406,14 @@ fn send_with_descriptor(stream: &UnixStream, bytes: &[u8]) {
 #[test]
 fn what_is_behind_a_descriptor_that_is_passed_is_read() {
     let _deadline = deadline();
-    for from in EVERYWHERE {
+    for (from, unregistered) in EVERYWHERE
+        .into_iter()
+        .flat_map(|it| [(it, false), (it, true)])
+    {
         let (mut here, there) = UnixStream::pair().unwrap();
+        if unregistered {
+            here = here.unregistered();
+        }
         // The system ends a read at such a message, whatever room there is.
         (&there).write_all(b"one").unwrap();
         send_with_descriptor(&there, b"two");

@@ -154,5 +154,5 @@ impl UnixStream {
 
 timed_calls!(UnixStream);
 // A read ends where descriptors were passed (`SCM_RIGHTS`), though more has arrived.
-stream_calls!(UnixStream, drained by short reads: false);
+stream_calls!(UnixStream);
 passing_calls!(UnixStream, is stream: true);
