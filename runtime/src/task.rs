@@ -270,6 +270,20 @@ struct StackCell {
     depth: AtomicU32,
 }
 
+impl StackCell {
+    /// How much of it is in use when its greenlet is there; 0 if that is another stack, as a library
+    /// may have put beneath the greenlet: then nobody knows how much of this one is.
+    #[inline]
+    fn depth_at(&self, here: usize) -> u32 {
+        let depth = self.high.load(Ordering::Relaxed).wrapping_sub(here);
+        let size = self.size.load(Ordering::Relaxed);
+        match depth < size as usize {
+            true => depth as u32,
+            false => 0,
+        }
+    }
+}
+
 impl Task {
     /// A greenlet that is about to be started.
     pub(crate) fn new(
@@ -354,8 +368,7 @@ impl Task {
     /// Notes how much of the stack is in use, by its own greenlet that is about to be put aside.
     #[inline]
     pub(crate) fn parks_here(&self) {
-        let high = self.stack.high.load(Ordering::Relaxed);
-        let depth = high.saturating_sub(stack::here()) as u32;
+        let depth = self.stack.depth_at(stack::here());
         self.stack.depth.store(depth, Ordering::Relaxed);
     }
 
@@ -746,6 +759,20 @@ impl Sleeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stack_is_not_in_use_as_far_as_another_one_is() {
+        let stack = StackCell {
+            high: AtomicUsize::new(1 << 40),
+            size: AtomicU32::new(64 << 10),
+            depth: AtomicU32::new(0),
+        };
+        let high = 1 << 40;
+        assert_eq!(stack.depth_at(high - 5_000), 5_000);
+        for elsewhere in [high + 16, high - (64 << 10), high - (1 << 32) - 5_000, 16] {
+            assert_eq!(stack.depth_at(elsewhere), 0);
+        }
+    }
 
     /// With the two counts of the `Arc`, and the allocator's word: 224.
     #[test]
