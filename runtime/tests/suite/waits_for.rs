@@ -109,11 +109,16 @@ fn every_lock_has_its_name() {
 fn every_wait_for_threads_has_its_name() {
     let _deadline = deadline();
     let pool = ThreadPool::new(1);
-    let go = Arc::new(Event::new());
-    let waits = Arc::clone(&go);
+    let (begun, go) = (Arc::new(Event::new()), Arc::new(Event::new()));
+    let (begins, waits) = (Arc::clone(&begun), Arc::clone(&go));
+    let _busy = pool.spawn(move || {
+        begins.set();
+        waits.wait()
+    });
+    begun.wait();
     let theirs = pool.clone();
-    check(WaitsFor::Thread, move || theirs.apply(move || waits.wait()));
-    // The thread is at it still, and one job waits.
+    check(WaitsFor::Thread, move || theirs.apply(|| ()));
+    // One job waits for the thread.
     let _waiting = pool.spawn(|| ());
     let (full, joined, killed) = (pool.clone(), pool.clone(), pool);
     check(WaitsFor::Thread, move || drop(full.spawn(|| ())));
