@@ -25,7 +25,7 @@ static MARGIN_OF_PARK: AtomicUsize = AtomicUsize::new(0);
 
 /// What is added to what was learned: our own frames in between, and what may differ between two
 /// ways to park.
-const MORE_MARGIN: usize = if cfg!(debug_assertions) { 3_072 } else { 1_024 };
+const MORE_MARGIN: usize = if cfg!(debug_assertions) { 2_048 } else { 1_024 };
 
 /// An address in the caller's frame, or just below.
 #[inline]
