@@ -10,10 +10,11 @@ use crate::{
 /// For a step that compiles: far more than it takes, far less than for ever.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// The number of hubs that all tests run with, and those of the packages' suites besides. By default
-/// it is the number of cores.
+/// The number of hubs that all tests run with, that the packages' suites run with besides, and that
+/// all run with when optimized. By default it is the number of cores.
 const HUBS: &str = "2";
-const OTHER_HUBS: [&str; 2] = ["1", "4"];
+const ONE_HUB: &str = "1";
+const MORE_HUBS: &str = "4";
 
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     steps.call("cargo-deny is there", || {
@@ -56,15 +57,13 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     )?;
     fuzz::lints(steps)?;
     tests_debug(steps, Some(HUBS))?;
-    for hubs in OTHER_HUBS {
-        let mut tests = project::cargo(
-            "test --package greenwood-runtime --package greenwood-wsgi \
-             --package greenwood-websocket --lib --tests",
-        )?;
-        let name = format!("tests with GREENWOOD_HUBS={hubs}");
-        steps.run(&name, LIMIT, tests.env("GREENWOOD_HUBS", hubs))?;
-    }
-    tests_release(steps)?;
+    let mut tests = project::cargo(
+        "test --package greenwood-runtime --package greenwood-wsgi \
+         --package greenwood-websocket --lib --tests",
+    )?;
+    let name = format!("tests with GREENWOOD_HUBS={ONE_HUB}");
+    steps.run(&name, LIMIT, tests.env("GREENWOOD_HUBS", ONE_HUB))?;
+    tests_release(steps, Some(MORE_HUBS))?;
     // Whole-program optimization moves code across switches of stacks: the runtime has to bear it.
     steps.run(
         "tests of the runtime, optimized as a whole",
@@ -90,7 +89,10 @@ pub(crate) fn tests_debug(steps: &mut Steps, hubs: Option<&str>) -> Result<()> {
 
 /// The same with the optimizer on, in the profile `release-test`: whole-program optimization of
 /// some thirty test programs would take longer than everything else.
-pub(crate) fn tests_release(steps: &mut Steps) -> Result<()> {
+pub(crate) fn tests_release(steps: &mut Steps, hubs: Option<&str>) -> Result<()> {
     let mut tests = project::cargo("test --workspace --profile release-test")?;
+    if let Some(hubs) = hubs {
+        tests.env("GREENWOOD_HUBS", hubs);
+    }
     steps.run("tests of the release", LIMIT, &mut tests)
 }
