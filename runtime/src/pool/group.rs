@@ -299,9 +299,9 @@ impl Group {
     ///
     /// The first of those errors.
     ///
-    /// ```
+    /// ```no_run
     /// let group = greenwood_runtime::Group::new();
-    /// group.spawn(|| panic!("it has failed"));
+    /// group.spawn(|| panic!("it fails while it is waited for"));
     /// assert!(group.join_raise_error(None).unwrap_err().is_panic());
     /// ```
     pub fn join_raise_error(&self, timeout: Option<Duration>) -> Result<bool, JoinError> {
