@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::TcpStream;
-use greenwood_runtime::{Builder, Greenlet, Hub, sleep};
+use greenwood_runtime::{Builder, Greenlet, Hub, State, WaitsFor, run_info, sleep};
 
 /// The variable that tells a child process which part of its test it plays.
 const CASE: &str = "GREENWOOD_TEST_CASE";
@@ -131,6 +131,22 @@ pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
         sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until the greenlet has begun to wait, for whatever it is.
+#[track_caller]
+pub(crate) fn until_waits(id: u64) {
+    eventually("it waits", || waits_for(id).is_some());
+}
+
+/// For what a greenlet waits, if it does.
+pub(crate) fn waits_for(id: u64) -> Option<WaitsFor> {
+    let info = run_info();
+    let greenlet = info.greenlets.into_iter().find(|it| it.id == id)?;
+    match greenlet.state {
+        State::Waiting { what, .. } => Some(what),
+        _ => None,
     }
 }
 

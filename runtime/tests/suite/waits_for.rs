@@ -8,28 +8,21 @@ use std::time::Duration;
 use greenwood_runtime::net::{UnixListener, UnixStream};
 use greenwood_runtime::{
     AsyncResult, Builder, Channel, Condvar, CountDownLatch, Event, Greenlet, Group, Mutex, Once,
-    Pool, Queue, RLock, RwLock, Semaphore, State, ThreadPool, WaitsFor, idle, run_info, sleep,
-    spawn, wait,
+    Pool, Queue, RLock, RwLock, Semaphore, ThreadPool, WaitsFor, idle, run_info, sleep, spawn,
+    wait,
 };
 
-use crate::support::{deadline, eventually, spawn_on};
+use crate::support::{deadline, eventually, spawn_on, waits_for};
 
 const LONG: Duration = Duration::from_secs(3_600);
-
-fn now(id: u64) -> Option<WaitsFor> {
-    let info = run_info();
-    let greenlet = info.greenlets.into_iter().find(|it| it.id == id)?;
-    match greenlet.state {
-        State::Waiting { what, .. } => Some(what),
-        _ => None,
-    }
-}
 
 /// Waits until it waits for that, and ends it.
 #[track_caller]
 fn check<T: Send + 'static>(expected: WaitsFor, call: impl FnOnce() -> T + Send + 'static) {
     let waiting = Builder::new().name(expected.as_str()).spawn(call).unwrap();
-    eventually(expected.as_str(), || now(waiting.id()) == Some(expected));
+    eventually(expected.as_str(), || {
+        waits_for(waiting.id()) == Some(expected)
+    });
     let text = run_info().to_string();
     let line = format!(", waits for {expected} ");
     assert!(
@@ -98,7 +91,7 @@ fn every_lock_has_its_name() {
     let waits = Arc::clone(&go);
     let first = spawn(move || theirs.call_once(|| assert!(waits.wait())));
     eventually("the first is at it", || {
-        now(first.id()) == Some(WaitsFor::Event)
+        waits_for(first.id()) == Some(WaitsFor::Event)
     });
     check(WaitsFor::Semaphore, move || once.call_once(|| ()));
     go.set();
@@ -161,7 +154,7 @@ fn who_lets_others_run_waits_for_its_turn() {
         }
     });
     eventually("it is seen between two turns", || {
-        now(turns.id()) == Some(WaitsFor::Turn)
+        waits_for(turns.id()) == Some(WaitsFor::Turn)
     });
     turns.kill();
 }

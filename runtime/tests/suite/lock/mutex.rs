@@ -8,7 +8,7 @@ use std::time::Duration;
 use greenwood_runtime::{Event, Mutex, joinall, sleep, with_timeout};
 
 use super::in_unwinding;
-use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on, waiting};
+use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on, until_waits, waiting};
 
 const BRIEF: Duration = Duration::from_millis(2);
 
@@ -82,24 +82,22 @@ fn holder_that_panics_or_is_killed_leaves_the_value_to_the_next() {
     let _deadline = deadline();
     let mutex = Arc::new(Mutex::new(0));
     for killed in [false, true] {
-        let (theirs, holds) = (Arc::clone(&mutex), Arc::new(Event::new()));
-        let told = Arc::clone(&holds);
+        let panics = Arc::new(Event::new());
+        let (theirs, told) = (Arc::clone(&mutex), Arc::clone(&panics));
         let holder = spawn_on(0, move || {
             let mut guard = theirs.lock().unwrap();
             *guard += 1;
-            told.set();
-            sleep(if killed {
-                Duration::from_secs(60)
-            } else {
-                BRIEF
-            });
+            told.wait();
             panic!("with the mutex");
         });
-        holds.wait();
+        until_waits(holder.id());
         let theirs = Arc::clone(&mutex);
         let next = spawn_on(any_hub(1), move || *theirs.lock().unwrap());
+        until_waits(next.id());
         if killed {
             holder.kill();
+        } else {
+            panics.set();
         }
         assert_eq!(next.join().unwrap(), 1 + i32::from(killed));
         assert_eq!(holder.join().unwrap_err().is_killed(), killed);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use greenwood_runtime::{RwLock, RwLockWriteGuard, joinall, sleep, with_timeout};
+use greenwood_runtime::{Event, RwLock, RwLockWriteGuard, joinall, sleep, with_timeout};
 
 use super::in_unwinding;
-use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on, waiting};
+use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on, until_waits, waiting};
 
 const BRIEF: Duration = Duration::from_millis(2);
 
@@ -168,27 +168,28 @@ fn holder_that_panics_or_is_killed_leaves_the_value_to_the_next() {
     let _deadline = deadline();
     for round in 0..4 {
         let (write, killed) = (round % 2 == 0, round / 2 == 0);
-        let lock = Arc::new(RwLock::new(3));
-        let theirs = Arc::clone(&lock);
+        let (lock, panics) = (Arc::new(RwLock::new(3)), Arc::new(Event::new()));
+        let (theirs, told) = (Arc::clone(&lock), Arc::clone(&panics));
         let holder = spawn_on(any_hub(round), move || {
             let _guards = if write {
                 (Some(theirs.write().unwrap()), None)
             } else {
                 (None, Some(theirs.read().unwrap()))
             };
-            sleep(if killed {
-                Duration::from_secs(60)
-            } else {
-                BRIEF
-            });
+            told.wait();
             panic!("with the lock");
         });
-        eventually("it holds it", || lock.try_write().is_err());
+        until_waits(holder.id());
+        let theirs = Arc::clone(&lock);
+        let next = spawn_on(any_hub(round + 1), move || *theirs.write().unwrap());
+        until_waits(next.id());
         if killed {
             holder.kill();
+        } else {
+            panics.set();
         }
-        assert_eq!(*lock.write().unwrap(), 3);
-        assert!(holder.join().is_err());
+        assert_eq!(next.join().unwrap(), 3);
+        assert_eq!(holder.join().unwrap_err().is_killed(), killed);
     }
 }
 
