@@ -31,7 +31,7 @@ use crate::{monitor, panics, stats};
 /// How many wakes a hub makes, and how many times a greenlet goes on without a switch, before the
 /// hub looks after its descriptors: two greenlets that wake each other for ever must not stop all
 /// I/O.
-const RUNS_PER_POLL: u32 = 128;
+const RUNS_PER_POLL: u32 = 256;
 
 /// More of them when many greenlets can run: where each has had to wait for a poll, each has so many
 /// turns up to the next, and at most so many in all. To be put off costs several times a switch.
