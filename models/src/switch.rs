@@ -1,7 +1,7 @@
 //! What switches, in place of `runtime/src/switch.rs`: in the same order, and nothing of stacks,
 //! timers and hooks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,11 @@ use loom::thread::{self, JoinHandle};
 
 use crate::sys::{PAST, now_ns};
 use crate::task::{Sleeper, Task};
+use crate::waiter::Waiter;
 
 loom::thread_local! {
     static MYSELF: RefCell<Option<Sleeper>> = RefCell::new(None);
+    static KEPT: Cell<Option<Arc<Waiter>>> = Cell::new(None);
 }
 
 #[derive(Debug)]
@@ -71,6 +73,11 @@ pub(crate) fn sleeper() -> Sleeper {
     })
 }
 
+/// Threads keep theirs too.
+pub(crate) fn with_kept<R>(f: impl FnOnce(&Cell<Option<Arc<Waiter>>>) -> R) -> Option<R> {
+    Some(KEPT.with(f))
+}
+
 fn greenlet_that_calls() -> Option<Arc<Task>> {
     match sleeper() {
         Sleeper::Greenlet(task) => Some(task),
@@ -81,21 +88,26 @@ fn greenlet_that_calls() -> Option<Arc<Task>> {
 pub(crate) fn park(deadline: Option<u64>) -> Parked {
     let expired = deadline.is_some_and(|deadline| deadline <= now_ns());
     match sleeper() {
-        Sleeper::Greenlet(task) => {
-            if task.is_killed() {
-                return Parked::Interrupted(Interrupt::Kill);
-            }
-            if !expired {
-                task.run_hub();
-            }
-            if task.is_killed() {
-                return Parked::Interrupted(Interrupt::Kill);
-            }
-        }
+        Sleeper::Greenlet(task) => return park_greenlet(&task, deadline),
         Sleeper::Thread(parker) => parker.park(deadline),
         Sleeper::Coroutine(parker) => match *parker {},
     }
     match expired {
+        true => Parked::Expired,
+        false => Parked::Woken,
+    }
+}
+
+pub(crate) fn park_greenlet(task: &Task, deadline: Option<u64>) -> Parked {
+    if task.is_killed() {
+        return Parked::Interrupted(Interrupt::Kill);
+    }
+    let expired = deadline.is_some_and(|deadline| deadline <= now_ns());
+    if !expired {
+        task.run_hub();
+    }
+    match expired {
+        _ if task.is_killed() => Parked::Interrupted(Interrupt::Kill),
         true => Parked::Expired,
         false => Parked::Woken,
     }

@@ -48,7 +48,7 @@ pub(crate) mod atomic {
     use std::fmt;
     use std::sync::OnceLock;
 
-    use loom::sync::atomic::fence;
+    pub(crate) use loom::sync::atomic::fence;
     pub(crate) use std::sync::atomic::Ordering;
 
     macro_rules! atomic {

@@ -194,7 +194,7 @@ impl<T, E> AsyncResult<T, E> {
             }
             waiting.waiters.push(Arc::clone(&waiter));
         }
-        match waiter.wait_for(WaitsFor::Result, deadline) {
+        match waiter.wait(WaitsFor::Result, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 lock(&self.waiting).waiters.abandon();

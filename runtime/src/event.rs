@@ -97,7 +97,7 @@ impl Event {
             state.waiters.push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait_for(WaitsFor::Event, deadline) {
+        match waiter.wait(WaitsFor::Event, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 lock(&self.state).waiters.abandon();

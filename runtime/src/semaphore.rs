@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::lock::LockError;
 use crate::run_info::WaitsFor;
 use crate::switch;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::task::lock;
 use crate::wait::iwait;
 use crate::waitable::sealed::Sealed;
@@ -54,6 +54,7 @@ impl Semaphore {
     /// Takes a permit, waiting for one if need be. False only in a greenlet that unwinds and would
     /// have to wait.
     #[must_use = "without a permit nothing may be released"]
+    #[inline]
     pub fn acquire(&self) -> bool {
         self.acquire_until(None)
     }
@@ -138,22 +139,26 @@ impl Semaphore {
         Permit::taken(self.acquire_until(deadline), self)
     }
 
+    #[inline]
     pub(crate) fn acquire_until(&self, deadline: Option<u64>) -> bool {
         switch::check();
-        let waiter = {
-            let mut state = lock(&self.state);
-            if state.permits > 0 {
-                state.permits -= 1;
-                return true;
-            }
-            if !switch::may_wait() {
-                return false;
-            }
-            let waiter = Waiter::new();
-            state.waiters.push(Arc::clone(&waiter));
-            waiter
-        };
-        match waiter.wait_for(WaitsFor::Semaphore, deadline) {
+        let mut state = lock(&self.state);
+        if state.permits > 0 {
+            state.permits -= 1;
+            return true;
+        }
+        self.await_permit(state, deadline)
+    }
+
+    #[inline(never)]
+    fn await_permit(&self, mut state: MutexGuard<'_, State>, deadline: Option<u64>) -> bool {
+        if !switch::may_wait() {
+            return false;
+        }
+        let waiter = Waiter::new();
+        state.waiters.push(Arc::clone(&waiter));
+        drop(state);
+        match waiter.wait(WaitsFor::Semaphore, deadline) {
             // The permit came with the notification.
             Ok(()) => true,
             Err(stop) => {

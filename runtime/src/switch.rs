@@ -5,6 +5,7 @@
 //! greenlets (the main thread, any OS thread) wait as threads.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,6 +17,7 @@ use crate::run_info::WaitsFor;
 use crate::sys::{current, home, now_ns};
 use crate::task::{Frame, Sleeper, Task, lock};
 use crate::thread_parker::ThreadParker;
+use crate::waiter::Waiter;
 use crate::{hub, monitor, stats, timeout};
 
 thread_local! {
@@ -166,6 +168,13 @@ pub(crate) fn sleeper() -> Sleeper {
     }
 }
 
+/// Calls `f` with the place in which the running greenlet keeps its [`Waiter`] between two waits. A
+/// plain thread has none.
+#[inline]
+pub(crate) fn with_kept<R>(f: impl FnOnce(&Cell<Option<Arc<Waiter>>>) -> R) -> Option<R> {
+    current::with(|task| Some(f(&task?.local().waiter)))
+}
+
 /// Calls `f` with the calling thread's frame.
 pub(crate) fn with_thread_frame<R>(f: impl FnOnce(&Frame) -> R) -> R {
     THREAD_FRAME.with(|frame| f(frame))
@@ -271,14 +280,20 @@ pub(crate) fn raise_hook_later() {
 /// Waits until woken, at the latest until `deadline`.
 pub(crate) fn park(deadline: Option<u64>) -> Parked {
     current::with(|task| match task {
-        Some(task) => {
-            // Borrowed over the switch: it changes only when the greenlet starts and ends.
-            let parker = task.local().parker.borrow();
-            let parker = parker.as_ref().expect("a running greenlet has a parker");
-            switch(task, deadline, || parker.park())
-        }
+        Some(task) => park_greenlet(task, deadline),
         None => park_thread(deadline),
     })
+}
+
+/// As [`park`], by the running greenlet, which is `task`.
+// Inlined, with all that is around it: what is returned from after the switch is predicted wrongly
+// by the processor, which has seen another greenlet's calls.
+#[inline(always)]
+pub(crate) fn park_greenlet(task: &Task, deadline: Option<u64>) -> Parked {
+    // Borrowed over the switch: it changes only when the greenlet starts and ends.
+    let parker = task.local().parker.borrow();
+    let parker = parker.as_ref().expect("a running greenlet has a parker");
+    switch(task, deadline, || parker.park())
 }
 
 /// Waits until woken, whatever else comes: kills and time-outs are left to the next blocking call.
@@ -377,6 +392,7 @@ fn ended_by(deadline: Option<u64>, timeout: Option<(u64, u64)>) -> Parked {
 }
 
 /// Puts the running greenlet aside by `wait`, which comes back when something wakes it.
+#[inline(always)]
 pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) -> Parked {
     debug_assert!(may_wait(), "a greenlet that unwinds must not switch");
     let local = task.local();

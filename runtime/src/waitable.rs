@@ -98,7 +98,7 @@ impl News {
                 state.waiter = Some(Arc::clone(&waiter));
                 waiter
             };
-            if let Err(stop) = waiter.wait_for(WaitsFor::Several, deadline) {
+            if let Err(stop) = waiter.wait(WaitsFor::Several, deadline) {
                 lock(&self.state).waiter = None;
                 return Err(stop);
             }

@@ -1,12 +1,13 @@
 //! [`Waiter`]: one wait of one greenlet or thread, ended by exactly one of a notification, a
 //! deadline, a time-out or a kill. Every primitive is built on it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::run_info::WaitsFor;
 use crate::switch::{self, Parked};
-use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicU8, Ordering, fence};
 use crate::sys::coroutine::Parker;
 use crate::task::Sleeper;
 
@@ -32,7 +33,16 @@ pub(crate) enum Stop {
 impl Waiter {
     /// A wait of the calling greenlet or thread.
     pub(crate) fn new() -> Arc<Waiter> {
-        Arc::new(Waiter::here())
+        let kept = switch::with_kept(Cell::take).flatten();
+        // Whoever had it, to notify or to forget it, has let go of it.
+        match kept.filter(|kept| Arc::strong_count(kept) == 1) {
+            Some(kept) => {
+                fence(Ordering::Acquire);
+                kept.state.store(WAITING, Ordering::Relaxed);
+                kept
+            }
+            None => Arc::new(Waiter::here()),
+        }
     }
 
     /// As [`new`](Waiter::new), to be a part of something larger that is shared.
@@ -84,6 +94,21 @@ impl Waiter {
             .is_ok()
     }
 
+    /// As [`wait_for`](Waiter::wait_for), and [keeps](Waiter::keep) the waiter.
+    #[inline(always)]
+    pub(crate) fn wait(self: Arc<Self>, what: WaitsFor, deadline: Option<u64>) -> Result<(), Stop> {
+        let ended = self.wait_for(what, deadline);
+        self.keep();
+        ended
+    }
+
+    /// Keeps the waiter for the greenlet's next wait, after the wait for which it was made. Most
+    /// waits allocate nothing by that.
+    #[inline]
+    pub(crate) fn keep(self: Arc<Self>) {
+        switch::with_kept(|kept| kept.set(Some(self)));
+    }
+
     /// Waits for the notification, and says for what it comes. A notification that comes at the same
     /// moment as a deadline or a kill wins: what was handed over with it is never lost. The kill is
     /// then raised by the next blocking call.
@@ -91,15 +116,20 @@ impl Waiter {
     /// # Errors
     ///
     /// [`Stop`]: nobody will notify this waiter any more.
+    #[inline(always)]
     pub(crate) fn wait_for(&self, what: WaitsFor, deadline_ns: Option<u64>) -> Result<(), Stop> {
         loop {
             if !self.is_waiting() {
                 return Ok(());
             }
-            if let Sleeper::Greenlet(task) = &self.sleeper {
-                task.local().frame.waits_for.set(what);
-            }
-            let stop = match switch::park(deadline_ns) {
+            let parked = match &self.sleeper {
+                Sleeper::Greenlet(task) => {
+                    task.local().frame.waits_for.set(what);
+                    switch::park_greenlet(task, deadline_ns)
+                }
+                _ => switch::park(deadline_ns),
+            };
+            let stop = match parked {
                 Parked::Woken => continue,
                 Parked::Expired => Stop::Deadline,
                 Parked::Interrupted(interrupt) => Stop::Interrupt(interrupt),
@@ -249,6 +279,25 @@ mod tests {
         assert!(!waiter.notify());
         assert!(!waiter.abandon());
         assert!(waiter.wait_for(WaitsFor::Event, None).is_ok());
+    }
+
+    #[test]
+    fn greenlet_keeps_its_waiter_if_nobody_else_has_it() {
+        let greenlet = crate::spawn(|| {
+            let first = Waiter::new();
+            let place = Arc::as_ptr(&first).addr();
+            assert!(first.notify());
+            first.keep();
+            let second = Waiter::new();
+            assert_eq!(Arc::as_ptr(&second).addr(), place);
+            assert!(second.is_waiting());
+            let theirs = Arc::clone(&second);
+            assert!(second.notify());
+            second.keep();
+            assert_ne!(Arc::as_ptr(&Waiter::new()).addr(), place);
+            assert!(!theirs.is_waiting());
+        });
+        greenlet.join().unwrap();
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) fn wait_in<S>(
         list(&mut state).push(Arc::clone(&waiter));
         waiter
     };
-    match waiter.wait_for(what, deadline) {
+    match waiter.wait(what, deadline) {
         // What was waited for came with the notification.
         Ok(()) => true,
         Err(stop) => {

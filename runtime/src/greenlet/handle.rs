@@ -441,7 +441,7 @@ pub(crate) fn await_end(task: &Arc<Task>, deadline: Option<u64>) -> bool {
     if !task.notify_at_end(&waiter) {
         return true;
     }
-    match waiter.wait_for(WaitsFor::Greenlet, deadline) {
+    match waiter.wait(WaitsFor::Greenlet, deadline) {
         Ok(()) => true,
         Err(Stop::Deadline) => task.has_ended(),
         Err(Stop::Interrupt(interrupt)) => switch::raise(interrupt),

@@ -121,7 +121,7 @@ impl Condvar {
         lock(&self.waiters).push(Arc::clone(&waiter));
         let mutex = guard.mutex();
         drop(guard);
-        let notified = match waiter.wait_for(WaitsFor::Condvar, deadline) {
+        let notified = match waiter.wait(WaitsFor::Condvar, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 lock(&self.waiters).abandon();
