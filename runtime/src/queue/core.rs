@@ -1,9 +1,10 @@
 //! What all queues have in common: who waits, who is served, and the end.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use super::hand::{Hand, Wakes};
+use super::hand::{Getter, Putter, Wakes, key_of};
 use super::store::Store;
 use super::{GetError, PutError};
 use crate::run_info::WaitsFor;
@@ -31,8 +32,10 @@ struct State<T, S> {
     shut_down: bool,
     /// Items put, less those reported as done.
     unfinished: usize,
-    getters: WaitList<Arc<Hand<T>>>,
-    putters: WaitList<Arc<Hand<T>>>,
+    getters: WaitList<Getter<T>>,
+    putters: WaitList<Arc<Putter<T>>>,
+    /// Items of getters that have been woken, by their keys.
+    handed: VecDeque<(usize, T)>,
     joiners: WaitList<Arc<Waiter>>,
     watchers: Watchers,
 }
@@ -47,6 +50,7 @@ impl<T, S> Core<T, S> {
                 unfinished,
                 getters: WaitList::new(),
                 putters: WaitList::new(),
+                handed: VecDeque::new(),
                 joiners: WaitList::new(),
                 watchers: Watchers::new(),
             }),
@@ -106,8 +110,8 @@ impl<T, S: Store<T>> Core<T, S> {
         item: T,
         deadline: Option<u64>,
     ) -> Result<(), PutError<T>> {
-        let hand = Hand::new(Some(item), None);
-        state.putters.push(Arc::clone(&hand));
+        let putter = Putter::new(item);
+        state.putters.push(Arc::clone(&putter));
         // Nothing is stored, and yet a get would not wait any more.
         let watchers = match state.capacity {
             0 => state.watchers.take(),
@@ -115,8 +119,8 @@ impl<T, S: Store<T>> Core<T, S> {
         };
         drop(state);
         watchers.tell();
-        let stop = match hand.waiter.wait_for(WaitsFor::Queue, deadline) {
-            Ok(()) if hand.is_refused() => None,
+        let stop = match putter.waiter.wait_for(WaitsFor::Queue, deadline) {
+            Ok(()) if putter.is_refused() => None,
             // Who has claimed it takes the item, perhaps only now.
             Ok(()) => return Ok(()),
             Err(stop) => {
@@ -124,9 +128,9 @@ impl<T, S: Store<T>> Core<T, S> {
                 Some(stop)
             }
         };
-        // The hand may stay in the list for a while; the item must not.
-        let item = lock(&hand.item).take();
-        let item = item.expect("nobody takes it from a hand that was not claimed");
+        // The putter may stay in the list for a while; the item must not.
+        let item = lock(&putter.item).take();
+        let item = item.expect("nobody takes it from a putter that was not claimed");
         match stop {
             None => Err(PutError::ShutDown(item)),
             Some(Stop::Deadline) => Err(PutError::Full(item)),
@@ -184,11 +188,18 @@ impl<T, S: Store<T>> Core<T, S> {
         if state.shut_down || !switch::may_wait() {
             return Err(state.why_empty());
         }
-        let hand = Hand::new(None, copy);
-        state.getters.push(Arc::clone(&hand));
+        let waiter = Waiter::new();
+        state.getters.push(Getter {
+            waiter: Arc::clone(&waiter),
+            copy,
+        });
         drop(state);
-        match hand.waiter.wait_for(WaitsFor::Queue, deadline) {
-            Ok(()) => lock(&hand.item).take().ok_or(GetError::ShutDown),
+        match waiter.wait_for(WaitsFor::Queue, deadline) {
+            Ok(()) => {
+                let item = self.state().handed_to(key_of(&waiter));
+                waiter.keep();
+                item.ok_or(GetError::ShutDown)
+            }
             Err(stop) => {
                 self.state().getters.abandon();
                 match stop {
@@ -242,8 +253,11 @@ impl<T, S: Store<T>> Core<T, S> {
         let (getters, putters) = (state.getters.take(), state.putters.take());
         let watchers = state.watchers.take();
         drop(state);
-        for hand in getters.into_iter().chain(putters) {
-            hand.refuse();
+        for getter in getters {
+            getter.waiter.notify();
+        }
+        for putter in putters {
+            putter.refuse();
         }
         for joiner in joiners.into_iter().flatten() {
             joiner.notify();
@@ -294,7 +308,7 @@ impl<T, S: Store<T>> Core<T, S> {
             state.joiners.push(Arc::clone(&waiter));
             waiter
         };
-        match waiter.wait_for(WaitsFor::Queue, deadline) {
+        match waiter.wait(WaitsFor::Queue, deadline) {
             Ok(()) => true,
             Err(stop) => {
                 self.state().joiners.abandon();
@@ -374,29 +388,37 @@ impl<T, S: Store<T>> State<T, S> {
 
     /// Gives the item to who waits longest, and lets those see it who are before; returns it if
     /// nobody has taken it.
-    fn hand_over(&mut self, mut item: T, wakes: &mut Wakes<T>) -> Option<T> {
+    fn hand_over(&mut self, item: T, wakes: &mut Wakes<T>) -> Option<T> {
         while let Some(getter) = self.getters.first() {
             if let Some(copy) = getter.copy {
                 // Who looks stays in the list until it is made: the item's own code may panic.
                 let copied = copy(&item);
-                *lock(&getter.item) = Some(copied);
-                wakes.others().hands.extend(self.getters.claim_first());
+                match self.getters.claim_first() {
+                    Some(getter) => {
+                        self.handed.push_back((key_of(&getter.waiter), copied));
+                        wakes.others().waiters.push(getter.waiter);
+                    }
+                    None => wakes.others().unseen.push(copied),
+                }
                 continue;
             }
-            let Some(getter) = self.getters.pop() else {
-                break;
-            };
-            // Before the claim: from then on the getter may look.
-            *lock(&getter.item) = Some(item);
-            if getter.waiter.claim() {
+            // It looks under the lock.
+            if let Some(getter) = self.getters.claim_first() {
+                self.handed.push_back((key_of(&getter.waiter), item));
                 self.unfinished += 1;
-                wakes.hand = Some(getter);
+                wakes.one = Some(getter.waiter);
                 return None;
             }
-            let refused = lock(&getter.item).take();
-            item = refused.expect("put there above, and nobody else takes it");
         }
         Some(item)
+    }
+
+    /// The item that has been handed to a getter.
+    #[inline]
+    fn handed_to(&mut self, key: usize) -> Option<T> {
+        // Nearly always the first.
+        let at = self.handed.iter().position(|it| it.0 == key)?;
+        self.handed.remove(at).map(|it| it.1)
     }
 
     /// Takes the next item, and lets in that of who waits longest for room.
@@ -429,9 +451,10 @@ impl<T, S: Store<T>> State<T, S> {
         let putter = self.putters.claim_one()?;
         let item = lock(&putter.item).take();
         self.unfinished += 1;
-        match &mut wakes.hand {
-            Some(_) => wakes.others().hands.push(putter),
-            none => *none = Some(putter),
+        let waiter = Arc::clone(&putter.waiter);
+        match &mut wakes.one {
+            Some(_) => wakes.others().waiters.push(waiter),
+            none => *none = Some(waiter),
         }
         Some(item.expect("a putter has its item until it is claimed"))
     }
