@@ -145,7 +145,7 @@ impl<T, S: Store<T>> Core<T, S> {
         taken.ok_or_else(|| state.why_empty())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get_until(&self, deadline: Option<u64>) -> Result<T, GetError> {
         switch::check();
         let mut wakes = Wakes::none();
@@ -380,7 +380,7 @@ impl<T, S: Store<T>> State<T, S> {
         }
         self.unfinished += 1;
         if !self.watchers.is_empty() {
-            wakes.others().watchers = self.watchers.take();
+            wakes.several().watchers = self.watchers.take();
         }
         self.store.push(item);
         Ok(())
@@ -396,9 +396,9 @@ impl<T, S: Store<T>> State<T, S> {
                 match self.getters.claim_first() {
                     Some(getter) => {
                         self.handed.push_back((key_of(&getter.waiter), copied));
-                        wakes.others().waiters.push(getter.waiter);
+                        wakes.several().first.push(getter.waiter);
                     }
-                    None => wakes.others().unseen.push(copied),
+                    None => wakes.several().unseen.push(copied),
                 }
                 continue;
             }
@@ -406,7 +406,7 @@ impl<T, S: Store<T>> State<T, S> {
             if let Some(getter) = self.getters.claim_first() {
                 self.handed.push_back((key_of(&getter.waiter), item));
                 self.unfinished += 1;
-                wakes.one = Some(getter.waiter);
+                wakes.add(getter.waiter);
                 return None;
             }
         }
@@ -417,8 +417,14 @@ impl<T, S: Store<T>> State<T, S> {
     #[inline]
     fn handed_to(&mut self, key: usize) -> Option<T> {
         // Nearly always the first.
-        let at = self.handed.iter().position(|it| it.0 == key)?;
-        self.handed.remove(at).map(|it| it.1)
+        let taken = match self.handed.front() {
+            Some(first) if first.0 == key => self.handed.pop_front(),
+            _ => {
+                let at = self.handed.iter().position(|it| it.0 == key)?;
+                self.handed.remove(at)
+            }
+        };
+        taken.map(|it| it.1)
     }
 
     /// Takes the next item, and lets in that of who waits longest for room.
@@ -429,7 +435,10 @@ impl<T, S: Store<T>> State<T, S> {
             return Some(item);
         }
         // Where nothing is stored, from hand to hand.
-        self.claim_putter(wakes)
+        match self.putters.is_empty() {
+            true => None,
+            false => self.claim_putter(wakes),
+        }
     }
 
     /// Stores the item of who waits longest for room, if there is room; whether it has.
@@ -451,11 +460,7 @@ impl<T, S: Store<T>> State<T, S> {
         let putter = self.putters.claim_one()?;
         let item = lock(&putter.item).take();
         self.unfinished += 1;
-        let waiter = Arc::clone(&putter.waiter);
-        match &mut wakes.one {
-            Some(_) => wakes.others().waiters.push(waiter),
-            none => *none = Some(waiter),
-        }
+        wakes.add(Arc::clone(&putter.waiter));
         Some(item.expect("a putter has its item until it is claimed"))
     }
 

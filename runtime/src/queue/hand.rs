@@ -64,15 +64,20 @@ impl<T> Node for Arc<Putter<T>> {
 
 /// Those who have been claimed or are to be told: woken when this is dropped, which is to be after
 /// the queue's lock.
-pub(super) struct Wakes<T> {
-    pub(super) one: Option<Arc<Waiter>>,
-    /// Rare, and kept small: this is returned by every put and get.
-    others: Option<Box<Others<T>>>,
+pub(super) struct Wakes<T>(Who<T>);
+
+enum Who<T> {
+    Nobody,
+    One(Arc<Waiter>),
+    Several(Box<Several<T>>),
 }
 
-pub(super) struct Others<T> {
-    pub(super) waiters: Vec<Arc<Waiter>>,
+/// Rare.
+pub(super) struct Several<T> {
+    pub(super) first: Vec<Arc<Waiter>>,
     pub(super) watchers: Watchers,
+    /// Who has got the item, or has put the first.
+    last: Option<Arc<Waiter>>,
     /// Copies for those who gave up meanwhile. Their own code is not to run under the lock.
     pub(super) unseen: Vec<T>,
 }
@@ -80,45 +85,71 @@ pub(super) struct Others<T> {
 impl<T> Wakes<T> {
     #[inline]
     pub(super) const fn none() -> Wakes<T> {
-        Wakes {
-            one: None,
-            others: None,
+        Wakes(Who::Nobody)
+    }
+
+    /// Adds one who has been claimed, to be woken last if nobody is yet.
+    #[inline]
+    pub(super) fn add(&mut self, waiter: Arc<Waiter>) {
+        match &mut self.0 {
+            Who::Nobody => self.0 = Who::One(waiter),
+            _ => self.add_to_several(waiter),
         }
     }
 
     #[cold]
-    pub(super) fn others(&mut self) -> &mut Others<T> {
-        self.others.get_or_insert_with(|| {
-            Box::new(Others {
-                waiters: Vec::new(),
+    fn add_to_several(&mut self, waiter: Arc<Waiter>) {
+        let several = self.several();
+        match several.last {
+            None => several.last = Some(waiter),
+            Some(_) => several.first.push(waiter),
+        }
+    }
+
+    #[cold]
+    pub(super) fn several(&mut self) -> &mut Several<T> {
+        if !matches!(self.0, Who::Several(_)) {
+            let last = match std::mem::replace(&mut self.0, Who::Nobody) {
+                Who::One(waiter) => Some(waiter),
+                _ => None,
+            };
+            self.0 = Who::Several(Box::new(Several {
+                first: Vec::new(),
                 watchers: Watchers::new(),
+                last,
                 unseen: Vec::new(),
-            })
-        })
+            }));
+        }
+        match &mut self.0 {
+            Who::Several(several) => several,
+            _ => unreachable!("made so just now"),
+        }
     }
 
     #[inline(never)]
     fn wake(&mut self) {
-        // Who has seen the item before who has got it; last what may panic.
-        let mut unseen = Vec::new();
-        if let Some(others) = self.others.take() {
-            for waiter in others.waiters {
-                waiter.wake();
+        match std::mem::replace(&mut self.0, Who::Nobody) {
+            Who::Nobody => {}
+            Who::One(waiter) => waiter.wake(),
+            Who::Several(several) => {
+                // Who has seen the item before who has got it; at the end what may panic.
+                for waiter in several.first {
+                    waiter.wake();
+                }
+                several.watchers.tell();
+                if let Some(waiter) = several.last {
+                    waiter.wake();
+                }
+                drop(several.unseen);
             }
-            others.watchers.tell();
-            unseen = others.unseen;
         }
-        if let Some(waiter) = self.one.take() {
-            waiter.wake();
-        }
-        drop(unseen);
     }
 }
 
 impl<T> Drop for Wakes<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.one.is_some() || self.others.is_some() {
+        if !matches!(self.0, Who::Nobody) {
             self.wake();
         }
     }
