@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::TcpStream;
-use greenwood_runtime::{Builder, Greenlet, Hub, State, WaitsFor, run_info, sleep};
+use greenwood_runtime::{Builder, Greenlet, Hub, RunInfo, State, WaitsFor, run_info, sleep};
 
 /// The variable that tells a child process which part of its test it plays.
 const CASE: &str = "GREENWOOD_TEST_CASE";
@@ -17,9 +17,10 @@ pub(crate) struct Deadline {
     _done: Sender<()>,
 }
 
-/// Gives the calling test a minute: a hang is then a failure with the test's name.
+/// Gives the calling test two minutes: a hang is then a failure with the test's name. No test takes
+/// more than seconds; the rest is for a machine that has much else to do.
 pub(crate) fn deadline() -> Deadline {
-    deadline_of(Duration::from_secs(60))
+    deadline_of(Duration::from_secs(120))
 }
 
 /// As [`deadline`], for a test that takes longer.
@@ -125,19 +126,43 @@ pub(crate) fn child_with_hubs(test: &str, part: &str, hubs: usize) -> Child {
 }
 
 /// Waits until `condition` holds: for what has no event of its own.
+///
+/// Also for what holds each time unless the machine holds up a hub in the midst: what is tried again
+/// then does not depend on how fast it is.
 #[track_caller]
 pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
         sleep(Duration::from_millis(1));
     }
 }
 
-/// Waits until the greenlet has begun to wait, for whatever it is.
+/// Waits until the greenlet has begun to wait, for whatever it is but its next turn: on a slow
+/// machine it lets others have theirs on its way.
 #[track_caller]
 pub(crate) fn until_waits(id: u64) {
-    eventually("it waits", || waits_for(id).is_some());
+    eventually("it waits", || {
+        waits_for(id).is_some_and(|what| what != WaitsFor::Turn)
+    });
+}
+
+/// Waits until the greenlet waits for that.
+#[track_caller]
+pub(crate) fn until_waits_for(id: u64, what: WaitsFor) {
+    eventually(what.as_str(), || waits_for(id) == Some(what));
+}
+
+/// [`run_info`] of all hubs: also a hub that the machine has held up for a second does not answer.
+#[track_caller]
+pub(crate) fn run_info_of_all() -> RunInfo {
+    let whole = std::cell::OnceCell::new();
+    eventually("all hubs answer", || {
+        let info = run_info();
+        let all = info.hubs.iter().all(|hub| hub.answers);
+        all && whole.set(info).is_ok()
+    });
+    whole.into_inner().expect("it was set")
 }
 
 /// For what a greenlet waits, if it does.

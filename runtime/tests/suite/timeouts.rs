@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{
-    AsyncResult, Event, JoinError, Queue, Timeout, is_interrupt, sleep, spawn, spawn_later,
+    AsyncResult, Event, JoinError, Queue, Timeout, idle, is_interrupt, sleep, spawn, spawn_later,
     spawn_local, with_timeout, with_timeout_or,
 };
 
@@ -16,6 +16,14 @@ use crate::support::{EVERYWHERE, OnDrop, deadline};
 
 const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(5);
+
+/// Lets the time pass without a blocking call.
+fn spin(duration: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        std::hint::spin_loop();
+    }
+}
 
 #[test]
 fn with_timeout_ends_a_wait_and_runs_destructors() {
@@ -103,21 +111,19 @@ fn of_several_that_have_expired_the_earliest_is_raised() {
     let _deadline = deadline();
     for from in EVERYWHERE {
         from.run(|| {
-            let spin = |duration: Duration| {
-                let start = Instant::now();
-                while start.elapsed() < duration {
-                    std::hint::spin_loop();
-                }
-            };
-            // The inner one expires first, both before the next blocking call.
-            let outer = with_timeout(SHORT, || {
+            // The inner one expires first, both before the next blocking call. The outer one starts
+            // later, as nobody knows how long it is until the inner one does.
+            let limit = Timeout::new(SHORT);
+            let outer = limit.catch(|| {
                 let inner = with_timeout(Duration::from_millis(1), || {
+                    limit.start();
                     spin(SHORT * 2);
                     sleep(LONG);
                 });
                 assert!(inner.is_err());
                 "caught"
             });
+            limit.cancel();
             assert_eq!(outer, Ok("caught"));
             // The outer one first.
             let outer = with_timeout(Duration::from_millis(1), || {
@@ -263,19 +269,24 @@ fn many_short_lived_limits_expire_only_in_their_own_time() {
 #[test]
 fn time_out_moved_to_another_greenlet_ends_where_it_was_started() {
     let _deadline = deadline();
-    let moved = spawn(|| {
-        let timeout = Timeout::start_new(Duration::from_millis(20));
-        spawn_local(move || {
+    spawn(|| {
+        let timeout = Timeout::start_new(Duration::ZERO);
+        let other = spawn_local(move || {
             assert!(timeout.pending());
             // Not this one's.
             sleep(Duration::from_millis(1));
             drop(timeout);
-        })
-        .join()
-        .unwrap();
-        sleep(Duration::from_millis(40));
-    });
-    moved.join().unwrap();
+        });
+        let mut raised = 0;
+        while !other.ready() {
+            raised += usize::from(catch_unwind(idle).is_err());
+        }
+        assert!(raised > 0);
+        other.join().unwrap();
+        sleep(Duration::from_millis(1));
+    })
+    .join()
+    .unwrap();
 }
 
 #[test]
@@ -302,22 +313,20 @@ fn limit_can_be_started_again() {
         from.run(|| {
             let timeout = Timeout::new(SHORT);
             for _ in 0..3 {
-                timeout.start();
                 let begun = Instant::now();
+                timeout.start();
                 assert!(timeout.catch(|| sleep(LONG)).is_err());
                 assert!(begun.elapsed() >= SHORT);
             }
-            // While it is in force, it starts anew. Not at the first try if others keep the hub.
-            let timeout = Timeout::start_new(Duration::from_millis(20));
-            let ends_later = || {
-                let begun = Instant::now();
-                while begun.elapsed() < Duration::from_millis(30) {
-                    timeout.start();
-                    assert!(timeout.pending());
-                }
-                timeout.catch(|| sleep(Duration::ZERO)).is_ok()
-            };
-            assert!((0..50).any(|_| ends_later()));
+            // While it is in force, it starts anew: another limit, whose time was up later, is now
+            // the earlier one.
+            let timeout = Timeout::start_new(SHORT + Duration::from_millis(1));
+            spin(Duration::from_millis(2));
+            let other = Timeout::start_new(SHORT);
+            timeout.start();
+            assert!(timeout.pending() && other.pending());
+            let ended = other.catch(|| timeout.catch(|| sleep(LONG)));
+            assert!(ended.is_err());
             // And after it was cancelled.
             timeout.cancel();
             timeout.cancel();
