@@ -10,7 +10,9 @@ use greenwood_runtime::{
     sleep, spawn, with_timeout,
 };
 
-use crate::support::{EVERYWHERE, OnDrop, any_hub, deadline, deadline_of, eventually, spawn_on};
+use crate::support::{
+    EVERYWHERE, OnDrop, any_hub, deadline, deadline_of, eventually, spawn_on, until_waits,
+};
 
 #[test]
 fn unstarted_greenlet_never_runs_and_its_closure_is_dropped() {
@@ -93,14 +95,14 @@ fn kill_is_idempotent_and_does_nothing_to_the_dead() {
                 });
                 sleep(Duration::from_secs(3_600));
             });
-            sleep(Duration::from_millis(1));
+            until_waits(greenlet.id());
             for _ in 0..10 {
                 greenlet.kill_nowait();
             }
             greenlet.kill();
             greenlet.kill();
             assert!(greenlet.kill_timeout(Duration::ZERO));
-            assert!(unwound.load(Ordering::SeqCst) <= 1);
+            assert_eq!(unwound.load(Ordering::SeqCst), 1);
             assert!(greenlet.join().unwrap_err().is_killed());
             let fine = spawn(|| 8);
             assert!(fine.join_timeout(Duration::from_secs(30)));
@@ -130,24 +132,31 @@ fn greenlet_kills_itself() {
 fn killall_may_include_the_caller() {
     let _deadline = deadline();
     let greenlets = Arc::new(Queue::new(0));
-    let theirs = Arc::clone(&greenlets);
+    let ended = Arc::new(AtomicUsize::new(0));
+    let counts = || {
+        let ended = Arc::clone(&ended);
+        OnDrop(move || {
+            ended.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    let (theirs, count) = (Arc::clone(&greenlets), counts());
     let caller = spawn(move || {
+        let _count = count;
         let all: Vec<greenwood_runtime::Greenlet<()>> = theirs.get().unwrap();
         killall(&all, None);
         unreachable!("it was among them");
     });
-    let name = caller.id();
-    let others: Vec<_> = (0..3)
-        .map(|_| spawn(|| sleep(Duration::from_secs(3_600))))
-        .collect();
-    let all: Vec<_> = others.into_iter().chain([caller]).collect();
-    let watchers: Vec<_> = all.iter().map(|greenlet| greenlet.id()).collect();
-    assert!(watchers.contains(&name));
-    let before = Hub::greenlets();
+    let mut all = vec![caller];
+    for _ in 0..3 {
+        let count = counts();
+        all.push(spawn(move || {
+            let _count = count;
+            sleep(Duration::from_secs(3_600));
+        }));
+    }
+    assert_eq!(ended.load(Ordering::SeqCst), 0);
     greenlets.put(all).unwrap();
-    eventually("they have ended", || {
-        Hub::greenlets() <= before.saturating_sub(4)
-    });
+    eventually("they have ended", || ended.load(Ordering::SeqCst) == 4);
 }
 
 #[test]
@@ -286,7 +295,7 @@ fn joiner_that_is_killed_leaves_the_other_alone() {
     let other = Arc::new(spawn(move || theirs.wait()));
     let joined = Arc::clone(&other);
     let joiner = spawn(move || joined.join_timeout(Duration::from_secs(3_600)));
-    sleep(Duration::from_millis(1));
+    until_waits(joiner.id());
     joiner.kill();
     assert!(!other.ready());
     go.set();
