@@ -224,23 +224,23 @@ fn kill_of_the_caller_waits_for_greenlets_that_go_on() {
     for killer in EVERYWHERE {
         for hub in 0..Hub::count() {
             for inside in [false, true] {
-                let begun = Arc::new(Event::new());
-                let go = Arc::new(Event::new());
+                let [begun, swallowed, go] = [(); 3].map(|()| Arc::new(Event::new()));
                 let ended = Arc::new(AtomicBool::new(false));
-                let (begins, goes, ends) =
-                    (Arc::clone(&begun), Arc::clone(&go), Arc::clone(&ended));
+                let (begins, swallows) = (Arc::clone(&begun), Arc::clone(&swallowed));
+                let (goes, ends) = (Arc::clone(&go), Arc::clone(&ended));
                 let victim = spawn_on(0, move || {
                     let data = String::from("borrowed");
                     scope(|s| {
                         let builder = Builder::new().hub(hub);
                         let child = s.spawn_with(builder, || {
                             begins.set();
-                            let mut kills = 0;
                             // Swallows the kill, as nobody should.
                             while !goes.is_set() {
-                                kills += usize::from(catch_unwind(|| sleep(SHORT)).is_err());
+                                if catch_unwind(|| sleep(LONG)).is_err() {
+                                    swallows.set();
+                                }
                             }
-                            assert!(kills > 0 && data == "borrowed");
+                            assert_eq!(data, "borrowed");
                             ends.store(true, Ordering::SeqCst);
                         });
                         if inside {
@@ -253,6 +253,7 @@ fn kill_of_the_caller_waits_for_greenlets_that_go_on() {
                 let victim: Result<(), _> = killer.run(move || {
                     victim.kill_nowait();
                     victim.kill_nowait();
+                    swallowed.wait();
                     assert!(!victim.join_timeout(SHORT * 2));
                     go.set();
                     victim.join()
@@ -476,15 +477,19 @@ fn scope_that_waits_holds_up_nobody() {
     let _deadline = deadline();
     spawn(|| {
         let order = RefCell::new(Vec::new());
+        let (go, done) = (Event::new(), Event::new());
         let neighbour = spawn_local(current_id);
         scope(|s| {
+            // While the other's scope waits, this one runs, and the other way round.
             s.spawn_local(|| {
-                sleep(Duration::from_millis(2));
+                go.set();
+                done.wait();
                 order.borrow_mut().push(2);
             });
             s.spawn_local(|| {
-                scope(|t| drop(t.spawn_local(|| sleep(Duration::from_millis(1)))));
+                scope(|t| drop(t.spawn_local(|| go.wait())));
                 order.borrow_mut().push(1);
+                done.set();
             });
         });
         assert!(neighbour.ready());
