@@ -246,19 +246,17 @@ fn call(name: &str, scene: &Scene) {
         }
         "server join" => returned(scene.server.join()),
         "stop" => {
-            let inside = Arc::new(AtomicBool::new(false));
+            let inside = Arc::new(Event::new());
             let theirs = Arc::clone(&inside);
             let server = StreamServer::new("127.0.0.1:0", move |_, _| {
-                theirs.store(true, Ordering::SeqCst);
+                theirs.set();
                 sleep(LONG);
             });
             let server = server.unwrap();
             server.start().unwrap();
             let _client = TcpStream::connect(server.local_addr()).unwrap();
             // Who has a seat and is not yet in the handler would not be served any more.
-            while !inside.load(Ordering::SeqCst) {
-                sleep(Duration::from_micros(50));
-            }
+            inside.wait();
             server.stop(LONG);
             returned(());
         }
@@ -311,18 +309,16 @@ fn call(name: &str, scene: &Scene) {
         }
         "datagram join" => returned(scene.datagram_server.join()),
         "datagram stop" => {
-            let inside = Arc::new(AtomicBool::new(false));
+            let inside = Arc::new(Event::new());
             let theirs = Arc::clone(&inside);
             let server = DatagramServer::new("127.0.0.1:0", move |_, _, _| {
-                theirs.store(true, Ordering::SeqCst);
+                theirs.set();
                 sleep(LONG);
             });
             let server = server.unwrap();
             server.start().unwrap();
             scene.udp.send_to(b"x", server.local_addr()).unwrap();
-            while !inside.load(Ordering::SeqCst) {
-                sleep(Duration::from_micros(50));
-            }
+            inside.wait();
             server.stop(LONG);
             returned(());
         }
