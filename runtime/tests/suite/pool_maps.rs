@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use greenwood_runtime::{Event, Group, JoinError, Pool, Queue, sleep, spawn_later, with_timeout};
 
@@ -267,11 +267,9 @@ fn a_feeder_without_a_bound_lets_others_run() {
     let _deadline = deadline();
     From::SameHub.run(|| {
         let endless = Group::new().imap(|n| n, 0.., 0);
-        let begun = Instant::now();
         for _ in 0..10 {
             sleep(Duration::ZERO);
         }
-        assert!(begun.elapsed() < Duration::from_secs(20));
         drop(endless);
     });
 }
