@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenwood_runtime::{
-    Builder, Event, Greenlet, Group, Hub, JoinError, Pool, PoolError, PoolFull, getcurrent,
-    run_in_greenlet, sleep, spawn, with_timeout,
+    Builder, CountDownLatch, Event, Greenlet, Group, Hub, JoinError, Pool, PoolError, PoolFull,
+    getcurrent, run_in_greenlet, sleep, spawn, with_timeout,
 };
 
-use crate::support::{EVERYWHERE, OnDrop, any_hub, count, deadline, eventually, spawn_on, waiting};
+use crate::support::{
+    EVERYWHERE, OnDrop, any_hub, count, deadline, eventually, spawn_on, until_waits, waiting,
+};
 
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(3);
@@ -68,14 +70,20 @@ fn no_more_than_the_size_run_at_a_time() {
     let _deadline = deadline();
     let pool = Pool::new(3);
     let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    // The first three have to be there together.
+    let together = Arc::new(CountDownLatch::new(3));
     let spawners: Vec<_> = (0..6)
         .map(|i| {
             let (pool, inside, most) = (pool.clone(), Arc::clone(&inside), Arc::clone(&most));
+            let together = Arc::clone(&together);
             EVERYWHERE[i % 3].start(move || {
                 for _ in 0..50 {
                     let (inside, most) = (Arc::clone(&inside), Arc::clone(&most));
+                    let together = Arc::clone(&together);
                     pool.spawn(move || {
                         most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        together.count_down();
+                        together.wait();
                         sleep(Duration::from_micros(10));
                         inside.fetch_sub(1, Ordering::SeqCst);
                     });
@@ -360,14 +368,10 @@ fn kill_waits_no_longer_than_asked() {
         sleep(LONG);
     });
     begun.wait();
-    let setter = std::thread::spawn(move || {
-        sleep(Duration::from_millis(30));
-        go_on.set();
-    });
     assert!(!pool.kill_timeout(SHORT));
+    go_on.set();
     pool.kill();
     assert!(pool.is_empty());
-    setter.join().unwrap();
 }
 
 #[test]
@@ -474,7 +478,7 @@ fn who_unwinds_spawns_without_a_wait() {
         });
         sleep(LONG);
     });
-    sleep(SHORT);
+    until_waits(killed.id());
     killed.kill();
     assert!(killed.join().is_err());
     event.set();
