@@ -98,15 +98,11 @@ fn killed_greenlets_are_dead_and_never_run() {
 fn check_kill(stage: &str, way: &str) {
     let ran = Arc::new(AtomicBool::new(false));
     let begun = Arc::new(Event::new());
-    let (runs, begins, running) = (Arc::clone(&ran), Arc::clone(&begun), stage == "running");
-    // Of a hub that is not the caller's at times: it may begin before the kill.
+    let (runs, begins) = (Arc::clone(&ran), Arc::clone(&begun));
+    // Of a hub that is not the caller's at times: it may begin before the kill if it is started.
     let greenlet = Greenlet::new(move || {
         begins.set();
-        sleep(if running {
-            LONG
-        } else {
-            Duration::from_millis(20)
-        });
+        sleep(LONG);
         runs.store(true, Ordering::SeqCst);
     });
     match stage {
@@ -133,6 +129,8 @@ fn check_kill(stage: &str, way: &str) {
     assert_eq!(state(&greenlet), if payload { FAILED } else { KILLED });
     greenlet.start().unwrap();
     assert!(!ran.load(Ordering::SeqCst), "{stage} {way}");
+    let may_begin = matches!(stage, "started" | "running");
+    assert!(may_begin || !begun.is_set(), "{stage} {way}");
     match greenlet.join().unwrap_err() {
         JoinError::Killed { .. } => assert!(!payload),
         error @ JoinError::KilledWith { .. } => {
@@ -270,14 +268,20 @@ fn start_later_waits_and_start_is_made_once() {
     let _deadline = deadline();
     for from in EVERYWHERE {
         from.run(|| {
-            let runs = Arc::new(AtomicUsize::new(0));
-            let counts = Arc::clone(&runs);
-            let greenlet = Greenlet::new(move || counts.fetch_add(1, Ordering::SeqCst));
+            let (runs, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Event::new()));
+            let (counts, waits) = (Arc::clone(&runs), Arc::clone(&go));
             let begun = Instant::now();
+            let greenlet = Greenlet::new(move || {
+                let after = begun.elapsed();
+                counts.fetch_add(1, Ordering::SeqCst);
+                waits.wait();
+                after
+            });
             greenlet.start_later(SHORT).unwrap();
             greenlet.start().unwrap();
             assert!(greenlet.started());
-            assert!(greenlet.join_timeout(LONG) && begun.elapsed() >= SHORT);
+            go.set();
+            assert!(greenlet.join().unwrap() >= SHORT);
             assert_eq!(runs.load(Ordering::SeqCst), 1);
         });
     }
