@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{
-    AsyncResult, CountDownLatch, Event, Greenlet, Hub, Pool, Queue, Waitable, iwait, joinall,
-    scope, sleep, spawn, spawn_later, wait, with_timeout,
+    AsyncResult, CountDownLatch, Event, Greenlet, Pool, Queue, Waitable, iwait, joinall, scope,
+    sleep, spawn, spawn_later, wait, with_timeout,
 };
 
-use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on};
+use crate::support::{EVERYWHERE, any_hub, deadline, spawn_on};
 
 const LONG: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(5);
@@ -29,10 +29,12 @@ fn ready_ones_come_in_the_order_in_which_they_became_so() {
     let _deadline = deadline();
     for from in EVERYWHERE {
         from.run(|| {
-            let events = Arc::new(events(50));
+            let (events, go) = (Arc::new(events(50)), Arc::new(Event::new()));
             let order: Vec<_> = (0..50).map(|i| i * 7 % 50).collect();
-            let (theirs, sets) = (Arc::clone(&events), order.clone());
+            let (theirs, sets) = (Arc::clone(&events), order[5..].to_vec());
+            let told = Arc::clone(&go);
             let setter = spawn(move || {
+                told.wait();
                 for i in sets {
                     theirs[i].set();
                     if i % 3 == 0 {
@@ -40,16 +42,12 @@ fn ready_ones_come_in_the_order_in_which_they_became_so() {
                     }
                 }
             });
-            let objects = waitables(&events);
-            // Some may have been set before: those come first, by their places.
-            let ready = wait(&objects, None, None);
-            let already = ready.windows(2).take_while(|it| it[0] < it[1]).count() + 1;
-            let mut sorted = ready.clone();
-            sorted.sort_unstable();
-            assert_eq!(sorted, (0..50).collect::<Vec<_>>());
-            let rest = &ready[already..];
-            let expected: Vec<_> = order.iter().copied().filter(|i| rest.contains(i)).collect();
-            assert_eq!(rest, expected);
+            // Those that have been set before come first, by their places.
+            order[..5].iter().rev().for_each(|&i| events[i].set());
+            let ready = iwait(&waitables(&events), None);
+            go.set();
+            assert_eq!(order[..5], [0, 7, 14, 21, 28]);
+            assert_eq!(ready.collect::<Vec<_>>(), order);
             setter.join().unwrap();
         });
     }
@@ -237,9 +235,9 @@ fn thousands_are_waited_for() {
 #[test]
 fn waits_given_up_leave_nothing_behind() {
     let _deadline = deadline();
-    let before = Hub::greenlets();
     let event = Arc::new(Event::new());
     let kept = Arc::new(());
+    let mut waiters = Vec::new();
     for i in 0..2_000 {
         let (theirs, kept) = (Arc::clone(&event), Arc::clone(&kept));
         let waiter = spawn_on(any_hub(i), move || {
@@ -255,10 +253,12 @@ fn waits_given_up_leave_nothing_behind() {
         if i % 2 == 1 {
             waiter.kill();
         }
+        waiters.push(waiter);
     }
     // The greenlets are gone, with all that they waited by.
-    eventually("all have ended", || Arc::strong_count(&kept) == 1);
-    eventually("none is left", || Hub::greenlets() <= before + 100);
+    assert!(joinall(&waiters, None));
+    assert_eq!(Arc::strong_count(&kept), 1);
+    drop(waiters);
     event.set();
     assert_eq!(wait(&[&*event], None, None), [0]);
 }
