@@ -12,7 +12,7 @@ use greenwood_runtime::{
     wait,
 };
 
-use crate::support::{deadline, eventually, spawn_on, waits_for};
+use crate::support::{deadline, eventually, spawn_on, until_waits_for};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -20,15 +20,16 @@ const LONG: Duration = Duration::from_secs(3_600);
 #[track_caller]
 fn check<T: Send + 'static>(expected: WaitsFor, call: impl FnOnce() -> T + Send + 'static) {
     let waiting = Builder::new().name(expected.as_str()).spawn(call).unwrap();
-    eventually(expected.as_str(), || {
-        waits_for(waiting.id()) == Some(expected)
-    });
-    let text = run_info().to_string();
-    let line = format!(", waits for {expected} ");
-    assert!(
-        text.lines().any(|it| it.contains(&line)),
-        "{line} in {text}"
+    until_waits_for(waiting.id(), expected);
+    let (begin, line) = (
+        format!("{} ", waiting.id()),
+        format!(", waits for {expected} "),
     );
+    eventually(&line, || {
+        let text = run_info().to_string();
+        let mut lines = text.lines().map(str::trim_start);
+        lines.any(|it| it.starts_with(&begin) && it.contains(&line))
+    });
     waiting.kill();
 }
 
@@ -90,9 +91,7 @@ fn every_lock_has_its_name() {
     let (theirs, go) = (Arc::clone(&once), Arc::new(Event::new()));
     let waits = Arc::clone(&go);
     let first = spawn(move || theirs.call_once(|| assert!(waits.wait())));
-    eventually("the first is at it", || {
-        waits_for(first.id()) == Some(WaitsFor::Event)
-    });
+    until_waits_for(first.id(), WaitsFor::Event);
     check(WaitsFor::Semaphore, move || once.call_once(|| ()));
     go.set();
     first.join().unwrap();
@@ -153,8 +152,6 @@ fn who_lets_others_run_waits_for_its_turn() {
             idle();
         }
     });
-    eventually("it is seen between two turns", || {
-        waits_for(turns.id()) == Some(WaitsFor::Turn)
-    });
+    until_waits_for(turns.id(), WaitsFor::Turn);
     turns.kill();
 }
