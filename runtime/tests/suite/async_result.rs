@@ -128,14 +128,15 @@ fn waiters_of_one_hub_wake_in_the_order_in_which_they_came() {
     let order = Arc::new(Mutex::new(Vec::new()));
     let waiters: Vec<_> = (0..100)
         .map(|i| {
-            let (result, order) = (Arc::clone(&result), Arc::clone(&order));
-            spawn_on(0, move || {
-                result.wait();
+            let (theirs, order) = (Arc::clone(&result), Arc::clone(&order));
+            let waiter = spawn_on(0, move || {
+                theirs.wait();
                 order.lock().unwrap().push(i);
-            })
+            });
+            eventually("it waits", || waiting(&result) == i + 1);
+            waiter
         })
         .collect();
-    eventually("all wait", || waiting(&result) == 100);
     result.set(0).unwrap();
     assert!(joinall(&waiters, None));
     assert_eq!(*order.lock().unwrap(), (0..100).collect::<Vec<_>>());
