@@ -91,6 +91,8 @@ fn killed_and_timed_out_waiters_are_passed_over() {
         waiter
     };
     let (first, second, third) = (start(0), start(1), start(0));
+    // Who waits has given the value back a little later.
+    eventually("nobody has the value", || !pair.0.locked());
     assert!(with_timeout(BRIEF, || pair.1.wait(pair.0.lock().unwrap()).1).is_err());
     assert!(!pair.0.locked());
     first.kill();

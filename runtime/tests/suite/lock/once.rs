@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use greenwood_runtime::{Event, Once, OnceCell, sleep, with_timeout};
+use greenwood_runtime::{Event, Once, OnceCell, Timeout, WaitsFor, sleep, with_timeout};
 
 use super::in_unwinding;
-use crate::support::{EVERYWHERE, any_hub, deadline, eventually, spawn_on, waiting};
+use crate::support::{
+    EVERYWHERE, any_hub, deadline, eventually, spawn_on, until_waits_for, waiting,
+};
+
+const LONG: Duration = Duration::from_secs(3_600);
 
 #[test]
 fn it_is_done_once_and_all_who_ask_wait_for_it() {
@@ -51,22 +55,25 @@ fn after_a_panic_a_kill_or_a_time_out_the_next_one_tries() {
         .map(|i| {
             let (theirs, made_by) = (Arc::clone(&once), Arc::clone(&made_by));
             let attempt = spawn_on(any_hub(i), move || {
+                // From when its turn comes.
+                let limit = Timeout::new(Duration::from_millis(2));
                 let attempt = || {
                     theirs.call_once(|| {
                         match i {
                             // Once all wait.
                             1 => eventually("all wait", || waiting(&*theirs) == 4),
-                            2 | 3 => sleep(Duration::from_secs(60)),
+                            2 => sleep(LONG),
+                            3 => {
+                                limit.start();
+                                sleep(LONG);
+                            }
                             _ => {}
                         }
                         assert_ne!(i, 1, "the first fails");
                         made_by.store(i, Ordering::SeqCst);
                     })
                 };
-                match i {
-                    3 => with_timeout(Duration::from_millis(30), attempt).is_ok(),
-                    _ => attempt(),
-                }
+                limit.catch(attempt).is_ok_and(|done| done)
             });
             eventually("it tries or waits", || {
                 let text = format!("{once:?}");
@@ -76,6 +83,7 @@ fn after_a_panic_a_kill_or_a_time_out_the_next_one_tries() {
         })
         .collect();
     eventually("the first has failed", || attempts[0].ready());
+    until_waits_for(attempts[1].id(), WaitsFor::Sleep);
     attempts[1].kill();
     let ends: Vec<_> = attempts
         .into_iter()

@@ -47,7 +47,7 @@ fn permit_of_a_killed_greenlet_goes_to_the_next() {
     let theirs = Arc::clone(&semaphore);
     let holder = spawn_on(0, move || {
         let _permit = theirs.permit().unwrap();
-        sleep(Duration::from_secs(60));
+        sleep(Duration::from_secs(3_600));
     });
     eventually("it holds it", || semaphore.locked());
     let theirs = Arc::clone(&semaphore);
@@ -182,7 +182,7 @@ fn greenlets_and_threads_take_turns_thousands_of_times() {
                 for round in 0..500 {
                     let acquired = match round % 2 {
                         0 => semaphore.acquire(),
-                        _ => semaphore.acquire_timeout(Duration::from_secs(60)),
+                        _ => semaphore.acquire_timeout(Duration::from_secs(3_600)),
                     };
                     assert!(acquired && !inside.swap(true, SeqCst));
                     assert!(inside.swap(false, SeqCst));

@@ -63,7 +63,7 @@ fn guards_are_released_by_a_kill() {
     let theirs = Arc::clone(&lock);
     let holder = spawn_on(0, move || {
         let _guards = (theirs.lock().unwrap(), theirs.lock().unwrap());
-        sleep(Duration::from_secs(60));
+        sleep(Duration::from_secs(3_600));
     });
     eventually("it holds it", || lock.locked());
     assert!(lock.try_lock().is_err() && lock.lock_timeout(BRIEF).is_err());

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use greenwood_runtime::{Event, Semaphore, joinall, sleep};
+use greenwood_runtime::{CountDownLatch, Event, Semaphore, joinall, sleep};
 
 use crate::support::{EVERYWHERE, From, any_hub, deadline, eventually, spawn_on, waiting};
 
@@ -14,6 +14,8 @@ fn permits_bound_how_many_are_inside() {
     let semaphore = Arc::new(Semaphore::new(3));
     let inside = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
+    // The first three have to be there together.
+    let together = Arc::new(CountDownLatch::new(3));
     let greenlets: Vec<_> = (0..60)
         .map(|i| {
             let (semaphore, inside, most) = (
@@ -21,10 +23,13 @@ fn permits_bound_how_many_are_inside() {
                 Arc::clone(&inside),
                 Arc::clone(&most),
             );
+            let together = Arc::clone(&together);
             spawn_on(any_hub(i), move || {
                 assert!(semaphore.acquire());
                 let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
                 most.fetch_max(now, Ordering::SeqCst);
+                together.count_down();
+                together.wait();
                 sleep(Duration::from_micros(200));
                 inside.fetch_sub(1, Ordering::SeqCst);
                 semaphore.release();
