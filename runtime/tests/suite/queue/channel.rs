@@ -107,9 +107,7 @@ fn put_that_has_been_taken_returns_though_a_kill_comes_meanwhile() {
             me.kill_nowait();
             item
         });
-        while channel.balance() == 0 {
-            sleep(Duration::ZERO);
-        }
+        eventually("it waits", || channel.balance() == -1);
         let put = catch_unwind(AssertUnwindSafe(|| channel.put(1)));
         assert!(catch_unwind(|| sleep(Duration::ZERO)).is_err());
         assert!(getter.ready());

@@ -233,7 +233,7 @@ fn no_item_is_lost_to_a_kill_at_the_moment_of_delivery() {
         let getter = spawn_on(any_hub(round), move || {
             let item: usize = match round % 3 {
                 0 => theirs.get().unwrap(),
-                1 => theirs.get_timeout(Duration::from_secs(60)).unwrap(),
+                1 => theirs.get_timeout(Duration::from_secs(3_600)).unwrap(),
                 _ => match theirs.get_timeout(Duration::from_micros(50)) {
                     Ok(item) => item,
                     Err(_) => return,

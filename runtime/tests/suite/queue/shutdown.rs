@@ -10,7 +10,7 @@ use greenwood_runtime::{
 
 use crate::support::{EVERYWHERE, OnDrop, any_hub, count, deadline, eventually, spawn_on};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(3_600);
 
 macro_rules! every_method_is_refused {
     ($kind:ident) => {
