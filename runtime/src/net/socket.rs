@@ -327,6 +327,8 @@ impl Socket {
         }
         let result = read(self.fd.as_fd());
         let drained = match &result {
+            // Closed meanwhile: the system only says that it was shut down.
+            Ok(0) | Err(_) if self.is_closed() => return Err(closed()),
             // Less than there is room for: all of it has been read. 0 is the end, which stays
             // readable.
             Ok(n) => *n < asked && *n > 0 && self.drains,
@@ -347,7 +349,8 @@ impl Socket {
         let mut taken = None;
         self.try_read(0, |fd| {
             taken = Some(take(fd)?);
-            Ok(0)
+            // Something, be it an empty datagram.
+            Ok(1)
         })?;
         taken.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
@@ -532,5 +535,56 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("registration", &self.registration)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+    use super::*;
+
+    /// A thread may be held up between its look whether the socket is closed and its call.
+    #[test]
+    fn close_in_the_middle_of_a_call_is_told_as_one_before_it() {
+        let (here, there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let socket = Socket::new(here.into());
+        let reads = |fd: BorrowedFd<'_>| {
+            socket.close();
+            fd::receive(fd, &mut [0])
+        };
+        let error = socket.try_read(1, reads).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        drop(there);
+
+        let name = format!("greenwood-closed-{}", std::process::id());
+        let name = SocketAddr::from_abstract_name(name).unwrap();
+        let listener = UnixListener::bind_addr(&name).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let socket = Socket::new(listener.into());
+        let accepts = |fd: BorrowedFd<'_>| {
+            socket.close();
+            fd::accept(fd)
+        };
+        let error = socket.try_take(accepts).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn what_has_been_read_when_the_socket_is_closed_is_not_lost() {
+        let (here, there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let socket = Socket::new(here.into());
+        fd::send(there.as_fd(), b"x").unwrap();
+        let read = socket.try_read(9, |fd| {
+            let result = fd::receive(fd, &mut [0; 9]);
+            socket.close();
+            result
+        });
+        assert_eq!(read.unwrap(), 1);
+        let late = socket.try_take(|fd| fd::receive(fd, &mut [0])).unwrap_err();
+        assert_eq!(late.raw_os_error(), Some(libc::EBADF));
     }
 }
