@@ -9,7 +9,7 @@ use greenwood_runtime::net::{TcpListener, TcpStream, create_connection};
 use greenwood_runtime::{Hub, sleep, spawn, with_timeout};
 
 use crate::support::{
-    EVERYWHERE, any_hub, case, child_with_hubs, deadline, deadline_of, eventually,
+    EVERYWHERE, any_hub, case, child_with_hubs, deadline, deadline_of, eventually, fill,
     open_descriptors, spawn_on,
 };
 
@@ -238,23 +238,22 @@ fn close_wakes_readers_writers_and_acceptors() {
             let (listener, address) = listener();
             let stream = TcpStream::connect(address).unwrap();
             let (_peer, _) = listener.accept().unwrap();
-            crate::support::fill(&stream);
+            fill(&stream);
             let listener = std::sync::Arc::new(listener);
             let accepts = std::sync::Arc::clone(&listener);
             let (reads, writes) = (stream.clone(), stream.clone());
             let waiting = [
-                waiter.start(move || (&reads).read(&mut [0]).unwrap_err()),
+                waiter.start_waiting(move || (&reads).read(&mut [0]).unwrap_err()),
                 // A full socket may find room after all.
-                waiter.start(move || {
+                waiter.start_waiting(move || {
                     loop {
                         if let Err(error) = (&writes).write(&[0; 9_000]) {
                             break error;
                         }
                     }
                 }),
-                waiter.start(move || accepts.accept().unwrap_err()),
+                waiter.start_waiting(move || accepts.accept().unwrap_err()),
             ];
-            sleep(Duration::from_millis(1));
             let ours = stream.clone();
             closer.run(move || {
                 ours.close();

@@ -10,7 +10,7 @@ use greenwood_runtime::{Event, FileObject, Hub, joinall, sleep, spawn, with_time
 
 use crate::support::{
     EVERYWHERE, OnDrop, any_hub, case, child_with_hubs, deadline, eventually, open_descriptors,
-    spawn_on,
+    spawn_on, until_waits,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -85,7 +85,7 @@ fn reads_and_writes_of_a_pipe_time_out_and_are_killed() {
     for hub in 0..Hub::count() {
         let (mut reader, mut writer) = pipe();
         let reading = spawn_on(hub, move || reader.read(&mut [0]));
-        sleep(Duration::from_micros(300));
+        until_waits(reading.id());
         reading.kill();
         assert!(reading.join().unwrap_err().is_killed());
         // The reader is gone.
@@ -115,7 +115,7 @@ fn second_reader_of_a_hub_is_refused() {
     let reader = Arc::new(reader);
     let theirs = Arc::clone(&reader);
     let first = spawn_on(0, move || (&*theirs).read(&mut [0; 9]).unwrap());
-    sleep(Duration::from_millis(1));
+    until_waits(first.id());
     let second = spawn_on(0, move || (&*reader).read(&mut [0; 9]).unwrap_err().kind());
     assert_eq!(second.join().unwrap(), ErrorKind::ResourceBusy);
     writer.write_all(b"x").unwrap();
@@ -339,7 +339,7 @@ fn destructor_writes_what_needs_no_wait() {
     greenlet.kill();
     let mut buffer = [0; 3];
     reader
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
     reader.read_exact(&mut buffer).unwrap();
     assert_eq!(&buffer, b"bye");

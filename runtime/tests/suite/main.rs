@@ -8,6 +8,7 @@ mod connect;
 mod datagram_server;
 mod lock;
 mod matrix;
+mod others;
 mod select;
 mod server_kinds;
 mod server_pools;

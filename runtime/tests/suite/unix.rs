@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use greenwood_runtime::net::{UnixDatagram, UnixListener, UnixStream};
-use greenwood_runtime::{Hub, sleep, spawn, with_timeout};
+use greenwood_runtime::{Hub, spawn, with_timeout};
 
 use crate::support::{
     EVERYWHERE, any_hub, case, child_with_hubs, deadline, eventually, open_descriptors, spawn_on,
+    until_waits,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -209,8 +210,7 @@ fn connect_waits_for_room_in_the_backlog() {
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         let theirs = path.clone();
         assert!(with_timeout(SHORT, || UnixStream::connect(&theirs)).is_err());
-        let late = from.start(move || UnixStream::connect(&path).unwrap());
-        sleep(Duration::from_millis(2));
+        let late = from.start_waiting(move || UnixStream::connect(&path).unwrap());
         for _ in 0..=clients.len() {
             listener.accept().unwrap();
         }
@@ -228,8 +228,7 @@ fn accept_times_out_and_is_closed() {
             let late = waiter.run(move || theirs.accept_timeout(SHORT).unwrap_err().kind());
             assert_eq!(late, ErrorKind::TimedOut);
             let theirs = Arc::clone(&listener);
-            let waiting = waiter.start(move || theirs.accept().unwrap_err().raw_os_error());
-            sleep(Duration::from_millis(1));
+            let waiting = waiter.start_waiting(move || theirs.accept().unwrap_err().raw_os_error());
             let closes = Arc::clone(&listener);
             closer.run(move || closes.close());
             assert_eq!(waiting(), Some(EBADF));
@@ -245,9 +244,8 @@ fn close_wakes_both_directions() {
             let (here, there) = UnixStream::pair().unwrap();
             while here.try_write(&[0; 65_536]).is_ok() {}
             let (reads, writes) = (here.clone(), here.clone());
-            let reader = waiter.start(move || (&reads).read(&mut [0]).unwrap_err());
-            let writer = waiter.start(move || (&writes).write(&[0]).unwrap_err());
-            sleep(Duration::from_millis(1));
+            let reader = waiter.start_waiting(move || (&reads).read(&mut [0]).unwrap_err());
+            let writer = waiter.start_waiting(move || (&writes).write(&[0]).unwrap_err());
             closer.run(move || here.close());
             assert_eq!(reader().raw_os_error(), Some(EBADF));
             assert_eq!(writer().raw_os_error(), Some(EBADF));
@@ -307,7 +305,7 @@ fn datagram_sender_of_a_full_queue_is_killed_and_timed_out() {
     for hub in 0..Hub::count() {
         let theirs = there.clone();
         let sending = spawn_on(hub, move || theirs.send(b"y"));
-        sleep(Duration::from_micros(300));
+        until_waits(sending.id());
         sending.kill();
         assert!(sending.join().unwrap_err().is_killed());
     }
@@ -325,13 +323,13 @@ fn datagram_sender_of_a_full_queue_is_killed_and_timed_out() {
     let theirs = lone.clone();
     let to = name.clone();
     let sending = spawn(move || theirs.send_to_addr(b"x", &to).unwrap());
-    sleep(Duration::from_millis(1));
+    until_waits(sending.id());
     assert!(!sending.ready());
     full.recv(&mut [0]).unwrap();
     assert_eq!(sending.join().unwrap(), 1);
     let closes = full.clone();
     let receiving = spawn(move || while full.recv(&mut [0]).is_ok() {});
-    sleep(Duration::from_millis(1));
+    until_waits(receiving.id());
     closes.close();
     receiving.join().unwrap();
 }
@@ -420,7 +418,7 @@ fn what_is_behind_a_descriptor_that_is_passed_is_read() {
         (&there).write_all(b"three").unwrap();
         let all = from.run(move || {
             let mut all = Vec::new();
-            here.set_read_timeout(Some(Duration::from_secs(10)))
+            here.set_read_timeout(Some(Duration::from_secs(30)))
                 .unwrap();
             while all.len() < 11 {
                 let mut buffer = [0; 64];
@@ -439,8 +437,7 @@ fn waits_of_a_closed_socket_fail() {
     for from in EVERYWHERE {
         let (here, _there) = UnixStream::pair().unwrap();
         let theirs = here.clone();
-        let waiting = from.start(move || theirs.wait_readable().unwrap_err());
-        sleep(Duration::from_millis(1));
+        let waiting = from.start_waiting(move || theirs.wait_readable().unwrap_err());
         here.close();
         assert_eq!(waiting().raw_os_error(), Some(EBADF));
         from.run(move || {

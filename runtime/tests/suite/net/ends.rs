@@ -19,15 +19,14 @@ fn shutdown_wakes_who_reads_and_who_writes() {
             let (here, _there) = pair();
             fill(&here);
             let (reads, writes, closes) = (here.clone(), here.clone(), here);
-            let reader = waiter.start(move || (&reads).read(&mut [0]));
-            let writer = waiter.start(move || {
+            let reader = waiter.start_waiting(move || (&reads).read(&mut [0]));
+            let writer = waiter.start_waiting(move || {
                 loop {
                     if let Err(error) = (&writes).write(&[0]) {
                         return error.kind();
                     }
                 }
             });
-            sleep(Duration::from_millis(2));
             closer.run(move || closes.shutdown(Shutdown::Both).unwrap());
             assert_eq!(reader().unwrap(), 0);
             assert_eq!(writer(), ErrorKind::BrokenPipe);
@@ -70,7 +69,7 @@ fn reset_reaches_who_waits() {
             if full {
                 fill(&here);
             }
-            let waiting = waiter.start(move || {
+            let waiting = waiter.start_waiting(move || {
                 // A full socket may find room after all.
                 let result = if full {
                     std::iter::repeat_with(|| (&here).write(&[0; 9_000]))
@@ -81,7 +80,6 @@ fn reset_reaches_who_waits() {
                 };
                 (result.unwrap_err().kind(), here)
             });
-            sleep(Duration::from_millis(2));
             there.set_reset_on_close(true).unwrap();
             drop(there);
             let (kind, here) = waiting();

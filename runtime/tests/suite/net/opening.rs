@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
-use greenwood_runtime::{Hub, sleep, with_timeout};
+use greenwood_runtime::{Hub, with_timeout};
 
 use super::{LONG, pair};
+use crate::others::LongTurns;
 use crate::support::{EVERYWHERE, deadline, spawn_on};
 
 #[test]
@@ -92,21 +93,11 @@ fn connection_that_is_accepted_as_the_time_runs_out_is_not_lost() {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    let over = Arc::new(AtomicBool::new(false));
-    let theirs = Arc::clone(&over);
     // Each turn of this one is longer than the time for one connection.
-    let slow = spawn_on(0, move || {
-        while !theirs.load(Ordering::Relaxed) {
-            let start = Instant::now();
-            while start.elapsed() < Duration::from_millis(1) {
-                std::hint::spin_loop();
-            }
-            sleep(Duration::ZERO);
-        }
-    });
+    let _slow = LongTurns::start();
     let accepted = spawn_on(0, move || {
         let (mut accepted, mut in_vain) = (0, 0);
-        while accepted < CLIENTS && in_vain < 100 {
+        while accepted < CLIENTS && in_vain < 2_000 {
             let limit = Duration::from_micros(500);
             match with_timeout(limit, || listener.accept()) {
                 Ok(connection) => {
@@ -119,8 +110,6 @@ fn connection_that_is_accepted_as_the_time_runs_out_is_not_lost() {
         accepted
     });
     assert_eq!(accepted.join().unwrap(), CLIENTS);
-    over.store(true, Ordering::Relaxed);
-    slow.join().unwrap();
     drop(clients);
 }
 

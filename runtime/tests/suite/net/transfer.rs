@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greenwood_runtime::net::{TcpListener, TcpStream};
-use greenwood_runtime::{Event, Greenlet, Hub, joinall, sleep, spawn_local};
+use greenwood_runtime::{Event, Greenlet, Hub, joinall, spawn_local};
 
 use super::pair;
 use crate::support::{EVERYWHERE, any_hub, deadline, deadline_of, spawn_on};
@@ -34,12 +34,11 @@ fn socket_may_wander_from_hub_to_hub() {
     let _deadline = deadline();
     let (mut here, mut there) = pair();
     for round in 0..40_u8 {
-        let reader = EVERYWHERE[usize::from(round) % 3].start(move || {
+        let reader = EVERYWHERE[usize::from(round) % 3].start_waiting(move || {
             let mut buffer = [0];
             there.read_exact(&mut buffer).unwrap();
             (buffer[0], there)
         });
-        sleep(Duration::from_micros(300));
         here = EVERYWHERE[usize::from(round) / 3 % 3].run(move || {
             here.write_all(&[round]).unwrap();
             here

@@ -10,6 +10,7 @@ use rcgen::date_time_ymd;
 use super::{Authority, client, server, shake_hands, tcp_pair};
 use crate::support::{
     EVERYWHERE, any_hub, case, child_with_hubs, deadline, eventually, open_descriptors, spawn_on,
+    until_waits,
 };
 
 /// What the client has got wrong about the server.
@@ -300,10 +301,8 @@ fn dripping_peer_is_cut_at_the_time_limit() {
     let client = client().build().unwrap();
     let server = server().handshake_timeout(LIMIT).build().unwrap();
     let connecting = spawn(move || TlsStream::connect(here, "localhost", &client));
-    let start = Instant::now();
     let error = TlsStream::accept(there, &server).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    assert!(start.elapsed() < Duration::from_secs(5));
     assert!(connecting.join().unwrap().is_err());
 }
 
@@ -331,7 +330,7 @@ fn handshake_can_be_killed_and_timed_out() {
         let (server, client) = (server.clone(), client.clone());
         let accepting = spawn_on(any_hub(round), move || TlsStream::accept(there, &server));
         if round % 2 == 0 {
-            sleep(Duration::from_millis(1));
+            until_waits(accepting.id());
         }
         accepting.kill();
         assert!(accepting.join().unwrap_err().is_killed());
