@@ -3,7 +3,7 @@
 use std::io;
 use std::io::{ErrorKind, Read, Write};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use greenwood_runtime::subprocess::{
     CompletedProcess, Popen, SubprocessError, call, check_call, check_output, run,
@@ -86,8 +86,9 @@ fn a_kill_of_who_communicates_loses_nothing() {
     let mut process = piped("cat; echo end");
     let mut stdin = process.stdin.take();
     let mut rounds = 0;
-    let text = b"0123456789".repeat(20_000);
-    for piece in text.chunks(1_000) {
+    // Not more than the pipes hold: on a slow machine each time may be over before a byte is read.
+    let text = b"0123456789".repeat(6_000);
+    for piece in text.chunks(300) {
         stdin.as_mut().unwrap().write_all(piece).unwrap();
         rounds += 1;
         let limit = Duration::from_micros(rounds % 7 * 50);
@@ -149,23 +150,24 @@ fn output_has_a_limit() {
 #[test]
 fn an_endless_output_is_cut_by_the_time_limit() {
     let _deadline = deadline();
-    let start = Instant::now();
-    // Long enough for it to begin.
-    let limit = 25 * SHORT;
-    let result = run(
-        sh("while echo y; do sleep 0.01; done").stdout(Stdio::piped()),
-        None,
-        Some(limit),
-    );
-    let Err(SubprocessError::TimeoutExpired {
-        timeout, stdout, ..
-    }) = result
-    else {
-        panic!("{result:?}");
-    };
-    assert_eq!(timeout, limit);
-    assert!(stdout.starts_with(b"y\ny\n"));
-    assert!(start.elapsed() < LONG);
+    // Long enough for it to begin, on a slow machine too.
+    let limits = [200, 2_000, 20_000].map(Duration::from_millis);
+    let has_begun = limits.into_iter().any(|limit| {
+        let result = run(
+            sh("while echo y; do sleep 0.01; done").stdout(Stdio::piped()),
+            None,
+            Some(limit),
+        );
+        let Err(SubprocessError::TimeoutExpired {
+            timeout, stdout, ..
+        }) = result
+        else {
+            panic!("{result:?}");
+        };
+        assert_eq!(timeout, limit);
+        stdout.starts_with(b"y\ny\n")
+    });
+    assert!(has_begun);
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn run_kills_a_process_whose_time_is_over_or_whose_caller_is_killed() {
     // The other end tells when the process has gone.
     let (mut reader, writer) = io::pipe().unwrap();
     let result = call(
-        sh("echo ready >&2; exec sleep 20").stderr(writer),
+        sh("echo ready >&2; exec sleep 1000").stderr(writer),
         Some(SHORT),
     );
     assert!(matches!(
@@ -231,7 +233,7 @@ fn run_kills_a_process_whose_time_is_over_or_whose_caller_is_killed() {
     reader.read_to_end(&mut Vec::new()).unwrap();
 
     let (mut reader, writer) = io::pipe().unwrap();
-    let caller = spawn(move || call(sh("echo ready >&2; exec sleep 20").stderr(writer), None));
+    let caller = spawn(move || call(sh("echo ready >&2; exec sleep 1000").stderr(writer), None));
     reader.read_exact(&mut [0; 6]).unwrap();
     caller.kill();
     reader.read_to_end(&mut Vec::new()).unwrap();
@@ -244,7 +246,6 @@ fn eventually_late(
     mut input: Option<&[u8]>,
     mut expected: impl FnMut(&[u8], &[u8]) -> bool,
 ) {
-    let start = Instant::now();
     loop {
         match process.communicate(input.take(), Some(SHORT)) {
             Err(SubprocessError::TimeoutExpired { stdout, stderr, .. }) => {
@@ -254,7 +255,6 @@ fn eventually_late(
             }
             other => panic!("{other:?}"),
         }
-        assert!(start.elapsed() < LONG);
     }
 }
 

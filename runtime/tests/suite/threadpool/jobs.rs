@@ -12,7 +12,9 @@ use greenwood_runtime::{
 };
 
 use super::{LONG, SHORT, busy};
-use crate::support::{EVERYWHERE, OnDrop, any_hub, count, deadline, eventually, spawn_on};
+use crate::support::{
+    EVERYWHERE, OnDrop, any_hub, count, deadline, eventually, spawn_on, until_waits,
+};
 
 #[test]
 fn jobs_run_on_threads_and_give_their_results() {
@@ -33,6 +35,7 @@ fn jobs_run_on_threads_and_give_their_results() {
 fn panics_are_errors_and_the_threads_go_on() {
     let _deadline = deadline();
     let pool = ThreadPool::new(1);
+    pool.set_idle_timeout(LONG);
     for _ in 0..3 {
         let error = pool.apply(|| assert_eq!(1, 2, "expected")).unwrap_err();
         assert!(error.is_panic() && error.to_string().contains("expected"));
@@ -112,6 +115,7 @@ fn values_of_local_are_the_threads() {
     }
     let _deadline = deadline();
     let pool = ThreadPool::new(1);
+    pool.set_idle_timeout(LONG);
     let next = || COUNT.replace(COUNT.get() + 1);
     assert_eq!(
         [pool.apply(next).unwrap(), pool.apply(next).unwrap()],
@@ -231,7 +235,7 @@ fn who_unwinds_does_not_wait() {
         });
         sleep(LONG);
     });
-    sleep(SHORT);
+    until_waits(killed.id());
     killed.kill();
     drop(end);
     assert!(pool.join(None));

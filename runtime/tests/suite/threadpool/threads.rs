@@ -7,13 +7,14 @@ use std::time::Duration;
 use greenwood_runtime::net::getaddrinfo;
 use greenwood_runtime::{DEFAULT_THREADPOOL_SIZE, Hub, ThreadError, ThreadPool, spawn, threadpool};
 
-use super::{SHORT, busy};
+use super::{LONG, SHORT, busy};
 use crate::support::{EVERYWHERE, case, child, count, deadline, eventually};
 
 #[test]
 fn threads_are_started_as_jobs_come_up_to_the_maximum() {
     let _deadline = deadline();
     let pool = ThreadPool::new(3);
+    pool.set_idle_timeout(LONG);
     assert_eq!((pool.size(), pool.maxsize(), pool.len()), (0, 3, 0));
     let mut jobs = Vec::new();
     for i in 1..=3 {
@@ -36,6 +37,7 @@ fn threads_are_started_as_jobs_come_up_to_the_maximum() {
 fn threads_are_used_again() {
     let _deadline = deadline();
     let pool = ThreadPool::new(10);
+    pool.set_idle_timeout(LONG);
     let id = || std::thread::current().id();
     let first: ThreadId = pool.apply(id).unwrap();
     for _ in 0..200 {
@@ -99,6 +101,7 @@ fn places_go_to_whoever_waits_longest() {
 fn idle_threads_end() {
     let _deadline = deadline();
     let pool = ThreadPool::new(4);
+    pool.set_idle_timeout(LONG);
     let together = Arc::new(Barrier::new(4));
     let jobs: Vec<_> = (0..4)
         .map(|_| {
