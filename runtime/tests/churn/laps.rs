@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::panic::catch_unwind;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use greenwood_runtime::net::{
@@ -330,12 +330,9 @@ fn threads() {
         pool.map(|i| vec![i; 50], 0..6).expect("none panics").len(),
         6
     );
-    assert!(
-        with_timeout(BRIEF, || {
-            pool.apply(|| std::thread::park_timeout(Duration::from_millis(3)))
-        })
-        .is_err()
-    );
+    let (end, ended) = mpsc::channel::<()>();
+    assert!(with_timeout(BRIEF, || pool.apply(move || ended.recv().is_ok())).is_err());
+    drop(end);
     assert!(pool.join(Some(LIMIT)));
     assert!(pool.kill_timeout(LIMIT));
 }

@@ -13,7 +13,7 @@ use greenwood_runtime::{
 };
 
 use crate::limits::{check_echo, check_life, echo, processor_time};
-use crate::support::{OnDrop, case, child_with_hubs, deadline_of, eventually, spawn_on};
+use crate::support::{OnDrop, case, child_with_hubs, deadline_of, eventually, spawn_on, waiting};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -38,13 +38,14 @@ fn without_memory<R>(f: impl FnOnce() -> R) -> R {
 /// Puts all coroutines to use that the hubs have left over.
 fn use_up_coroutines() -> Arc<Event> {
     let go = Arc::new(Event::new());
-    for i in 0..4 * Hub::count() + 2 {
+    let count = 4 * Hub::count() + 2;
+    for i in 0..count {
         let go = Arc::clone(&go);
         spawn_on(i % Hub::count(), move || {
             go.wait();
         });
     }
-    sleep(Duration::from_millis(20));
+    eventually("all wait", || waiting(&*go) == count);
     go
 }
 

@@ -99,7 +99,7 @@ fn signals_end_no_wait() {
     mute.set_read_timeout(Some(WAIT)).unwrap();
 
     let waiter = std::thread::spawn(move || {
-        let waits: [(&str, &mut dyn FnMut() -> bool); 6] = [
+        let mut waits: [(&str, &mut dyn FnMut() -> bool); 6] = [
             ("connect", &mut || {
                 let connected = TcpStream::connect_timeout(&address, WAIT);
                 connected.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
@@ -120,10 +120,13 @@ fn signals_end_no_wait() {
                 Queue::<u8>::new(0).get_timeout(WAIT).is_err()
             }),
         ];
-        for (name, wait) in waits {
-            let start = Instant::now();
-            assert!(wait(), "{name}");
-            assert!(start.elapsed() >= WAIT, "{name}: {:?}", start.elapsed());
+        // On a slow machine they come seldom.
+        while SIGNALS.load(Ordering::Relaxed) <= 20 {
+            for (name, wait) in &mut waits {
+                let start = Instant::now();
+                assert!(wait(), "{name}");
+                assert!(start.elapsed() >= WAIT, "{name}: {:?}", start.elapsed());
+            }
         }
     });
     while !waiter.is_finished() {
@@ -132,6 +135,5 @@ fn signals_end_no_wait() {
         sleep(Duration::from_millis(2));
     }
     waiter.join().unwrap();
-    assert!(SIGNALS.load(Ordering::Relaxed) > 20);
     drop(full);
 }
