@@ -151,14 +151,14 @@ fn stack_of_one_who_waits_for_long_is_given_back() {
     eventually("none is left", || Hub::greenlets() == 0);
 }
 
-/// Goes down so many levels, uses more of the stack for a moment, and waits.
-fn wait_at(level: usize, waits: &Waits) {
+/// Goes down so many levels, calls `first`, and waits, twice.
+fn wait_at(level: usize, waits: &Waits, first: fn()) {
     let frame = black_box([level as u8; 3_000]);
     if level > 0 {
-        wait_at(level - 1, waits);
+        wait_at(level - 1, waits, first);
     } else {
         for _ in 0..2 {
-            use_stack();
+            first();
             waits.parked.fetch_add(1, Ordering::SeqCst);
             waits.queue.get().unwrap();
         }
@@ -175,25 +175,36 @@ fn stack_that_is_given_back_keeps_its_live_frames() {
     }
     let count = 320;
     spawn(|| ()).join().unwrap();
-    let waits = Waits::new();
-    let start = |i| {
-        let waits = waits.clone();
-        spawn_on(any_hub(i), move || wait_at(i % 16, &waits))
+    // Has them wait twice, and calls `parked` each time.
+    let wait_twice = |first: fn(), parked: &mut dyn FnMut()| {
+        let waits = Waits::new();
+        let start = |i| {
+            let waits = waits.clone();
+            spawn_on(any_hub(i), move || wait_at(i % 16, &waits, first))
+        };
+        let greenlets: Vec<_> = (0..count).map(start).collect();
+        for round in 1..=2 {
+            eventually("all are parked", || {
+                waits.parked.load(Ordering::SeqCst) == round * count
+            });
+            parked();
+            (0..count).for_each(|i| waits.queue.put(i).unwrap());
+        }
+        for greenlet in greenlets {
+            greenlet.join().unwrap();
+        }
     };
-    let greenlets: Vec<_> = (0..count).map(start).collect();
-    for round in 1..=2 {
-        eventually("all are parked", || {
-            waits.parked.load(Ordering::SeqCst) == round * count
+    // Those that use no more than they need take so much.
+    let mut needed = 0;
+    wait_twice(|| (), &mut || needed = resident());
+    let use_more = || {
+        use_stack();
+    };
+    wait_twice(use_more, &mut || {
+        eventually("what is not needed is given back", || {
+            resident() < needed + count * (20 << 10)
         });
-        let most = resident();
-        eventually("much of the stacks is given back", || {
-            resident() + count * (20 << 10) < most
-        });
-        (0..count).for_each(|i| waits.queue.put(i).unwrap());
-    }
-    for greenlet in greenlets {
-        greenlet.join().unwrap();
-    }
+    });
 }
 
 /// A hundred thousand, or as many as the system's limits allow: `limits.rs` has the refusal.
