@@ -85,6 +85,13 @@ impl Server {
     fn connect(&self) -> TlsStream {
         TlsStream::connect(self.tcp(), "localhost", &self.client).unwrap()
     }
+
+    /// As [`connect`](Server::connect), where the server gives up soon: perhaps not at once.
+    fn connect_in_time(&self) -> TlsStream {
+        (0..10)
+            .find_map(|_| TlsStream::connect(self.tcp(), "localhost", &self.client).ok())
+            .unwrap()
+    }
 }
 
 impl Drop for Server {
@@ -312,7 +319,12 @@ fn start_names_files_that_are_of_no_use() {
 
 #[test]
 fn stop_does_not_wait_for_handshakes_nor_for_idle_connections() {
-    let server = serve(echo);
+    let (tls, client) = settings();
+    let server = serve_with(
+        echo,
+        |server| server,
+        (tls.handshake_timeout(NEVER), client),
+    );
     let mut half = server.tcp();
     half.write_all(&[0x16, 3, 1]).unwrap();
     let _silent = server.tcp();
@@ -323,7 +335,7 @@ fn stop_does_not_wait_for_handshakes_nor_for_idle_connections() {
         sleep(Duration::from_millis(1));
     }
     server.server.stop(NEVER);
-    assert!(start.elapsed() < Duration::from_secs(9), "{start:?}");
+    assert!(start.elapsed() < 2 * DEADLINE, "{start:?}");
     assert_eq!(half.read(&mut [0]).unwrap_or(0), 0);
     // That is said by TLS too.
     assert_eq!(idle.read(&mut [0]).unwrap(), 0);
@@ -353,9 +365,9 @@ fn bad_handshakes_are_logged_and_leave_nothing_behind() {
         .with_ansi(false)
         .init();
     let (tls, client) = settings();
-    let tls = tls.handshake_timeout(Duration::from_millis(100));
+    let tls = tls.handshake_timeout(Duration::from_secs(1));
     let server = serve_with(echo, |server| server, (tls, client));
-    drop(server.connect());
+    drop(server.connect_in_time());
     let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
     let settled = |greenlets: usize, most: usize| {
         let start = Instant::now();
@@ -371,6 +383,7 @@ fn bad_handshakes_are_logged_and_leave_nothing_behind() {
     };
     settled(1, usize::MAX);
     let before = (Hub::greenlets(), descriptors());
+    let silent: Vec<_> = (0..10).map(|_| server.tcp()).collect();
     for _ in 0..10 {
         let mut plain = server.tcp();
         plain.write_all(get("/").as_bytes()).unwrap();
@@ -379,19 +392,22 @@ fn bad_handshakes_are_logged_and_leave_nothing_behind() {
             0,
             "no answer in plain text"
         );
-        let mut silent = server.tcp();
-        assert_eq!(silent.read(&mut [0]).unwrap(), 0);
         let nobody = ClientTls::builder()
             .system_roots(false)
             .ca_certs_pem(certify("localhost").0)
             .build()
             .unwrap();
         TlsStream::connect(server.tcp(), "localhost", &nobody).unwrap_err();
-        ask(&mut server.connect(), get("/").as_bytes()).unwrap();
+        let answered =
+            (0..10).any(|_| ask(&mut server.connect_in_time(), get("/").as_bytes()).is_ok());
+        assert!(answered);
+    }
+    for mut silent in silent {
+        assert_eq!(silent.read(&mut [0]).unwrap(), 0);
     }
     settled(before.0, before.1);
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    for why in ["plain HTTP", "within 100ms", "has refused"] {
+    for why in ["plain HTTP", "within 1s", "has refused"] {
         let line = log.lines().find(|line| line.contains(why));
         let line = line.unwrap_or_else(|| panic!("{why} is not in {log}"));
         assert!(line.contains("DEBUG greenwood::wsgi"), "{line}");

@@ -23,13 +23,15 @@ fn round() {
     let clients: Vec<_> = (0..50)
         .map(|i| {
             let mut client = server.connect();
-            match i % 5 {
-                0 => client.send(post("", "hello")),
-                1 => client.send("GET / HT"),
-                2 => client.send("bad\r\n\r\n"),
-                3 => client.send(&post("", "hello")[..50]),
-                _ => {}
-            }
+            let sent = match i % 5 {
+                0 => client.try_send(post("", "hello")),
+                1 => client.try_send("GET / HT"),
+                2 => client.try_send("bad\r\n\r\n"),
+                3 => client.try_send(&post("", "hello")[..50]),
+                _ => Ok(()),
+            };
+            // It is given up before it has said anything, on a slow machine.
+            sent.ok();
             if i % 2 == 0 {
                 drop(client);
                 return None;
@@ -67,9 +69,7 @@ fn nothing_is_left_of_a_server() {
 /// The number of greenlets, once those that were ending have ended.
 fn settled(greenlets: usize, fds: usize) -> usize {
     let began = Instant::now();
-    while (Hub::greenlets() > greenlets || descriptors() > fds)
-        && began.elapsed() < Duration::from_secs(2)
-    {
+    while (Hub::greenlets() > greenlets || descriptors() > fds) && began.elapsed() < DEADLINE {
         std::thread::yield_now();
     }
     Hub::greenlets()

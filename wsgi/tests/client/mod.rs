@@ -14,7 +14,14 @@ use std::{
 use greenwood_wsgi::{Application, Body, Environ, Handler, Result, StartResponse, WsgiServer};
 
 /// No answer of the server takes that long.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Time limits within which the client has to do something: of a slow machine it may miss the first.
+pub(crate) const LIMITS: [Duration; 3] = [
+    Duration::from_millis(200),
+    Duration::from_secs(2),
+    Duration::from_secs(20),
+];
 
 pub(crate) struct Server {
     pub(crate) server: WsgiServer,
@@ -126,7 +133,13 @@ impl Client {
     }
 
     pub(crate) fn end_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        // Unless the server has been first.
+        self.stream.shutdown(Shutdown::Write).ok();
+    }
+
+    /// Whether anything comes before the end.
+    pub(crate) fn is_answered(&mut self) -> bool {
+        !self.buffer.is_empty() || matches!(self.more(), Ok(true))
     }
 
     /// One response with its body, however that is delimited.
@@ -199,6 +212,17 @@ impl Client {
             );
         }
         self.buffer.drain(..length).collect()
+    }
+
+    /// Reads so much and drops it; whether the connection had as much.
+    pub(crate) fn skip(&mut self, length: usize) -> bool {
+        while self.buffer.len() < length {
+            if !matches!(self.more(), Ok(true)) {
+                return false;
+            }
+        }
+        self.buffer.drain(..length);
+        true
     }
 
     /// Everything up to the end of the connection.
