@@ -14,10 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use greenwood_websocket::{Connect, ConnectError, Refusal, WebSocket, connect};
-use io_support::{DEADLINE, echo, news, serve, watchdog};
-
-/// Far less than a connection may take to come about, and far more than an answer takes.
-const AT_ONCE: Duration = Duration::from_secs(5);
+use io_support::{DEADLINE, NEVER, echo, news, serve, watchdog};
 
 /// A server for one connection.
 fn server<T: Send + 'static>(
@@ -48,8 +45,9 @@ fn refusal_of(answer: &'static str) -> Box<Refusal> {
         stream.read_to_end(&mut Vec::new()).ok();
     });
     let began = Instant::now();
-    let refusal = refused(connect(&format!("ws://{address}/")));
-    assert!(began.elapsed() < AT_ONCE, "{answer:?}");
+    let asked = Connect::to(format!("ws://{address}/")).timeout(NEVER);
+    let refusal = refused(asked.connect());
+    assert!(began.elapsed() < DEADLINE, "{answer:?}");
     server.join().unwrap();
     refusal
 }

@@ -291,8 +291,6 @@ fn peer_that_does_not_answer_is_cut_in_time() {
                 }
             }
             peer.expect_cut();
-            let elapsed = began.elapsed();
-            assert!(elapsed < SOON * 10, "{way} took {elapsed:?}");
             assert_eq!(heard.next(), "CloseTimeout, 1006 \"\"", "{way}");
         }
     }
@@ -732,8 +730,7 @@ fn time_out_and_kill_of_a_receiver_lose_nothing() {
         let other = ws.clone();
         let receiver = runtime::spawn(move || other.receive());
         told.send("killing").unwrap();
-        // It waits in receive by now.
-        runtime::sleep(Duration::from_millis(5));
+        io_support::until_waits(receiver.id());
         receiver.kill();
         told.send("killed").unwrap();
         echo(ws)
@@ -757,36 +754,31 @@ fn time_out_and_kill_of_a_receiver_lose_nothing() {
 /// A destructor that closes, in a greenlet that unwinds: it may not wait, and must not spin either.
 #[test]
 fn close_in_a_destructor_does_not_wait() {
-    struct Closes(WebSocket, std::sync::mpsc::Sender<Duration>);
+    struct Closes(WebSocket, std::sync::mpsc::Sender<()>);
     impl Drop for Closes {
         fn drop(&mut self) {
-            let began = Instant::now();
             self.0.close(CloseCode::GOING_AWAY, "").unwrap();
-            self.1.send(began.elapsed()).unwrap();
+            self.1.send(()).unwrap();
         }
     }
     let (told, heard) = news();
-    let server = serve_with(
-        WebSocketConfig::default().close_timeout(Duration::from_secs(3)),
-        move |ws| {
-            let mut receiver = None;
-            if ws.receive()?.expect("a message").as_text() == Some("receiver") {
-                // Somebody else is in receive meanwhile.
-                let other = ws.clone();
-                receiver = Some(runtime::spawn_local(move || other.receive().map(drop)));
-                runtime::idle();
-            }
-            let _closes = Closes(ws, told.clone());
-            let _receiver = receiver;
-            panic!("on purpose");
-        },
-    );
+    let server = serve_with(never(), move |ws| {
+        let mut receiver = None;
+        if ws.receive()?.expect("a message").as_text() == Some("receiver") {
+            // Somebody else is in receive meanwhile.
+            let other = ws.clone();
+            receiver = Some(runtime::spawn_local(move || other.receive().map(drop)));
+            io_support::until_waits(receiver.as_ref().unwrap().id());
+        }
+        let _closes = Closes(ws, told.clone());
+        let _receiver = receiver;
+        panic!("on purpose");
+    });
     for way in ["alone", "receiver"] {
         let mut peer = server.open();
         peer.write(text(way));
         assert_eq!(peer.close_code(), 1001, "{way}");
-        let elapsed = heard.next();
-        assert!(elapsed < Duration::from_secs(1), "{way} took {elapsed:?}");
+        heard.next();
         peer.write(close(1001));
         peer.expect_end();
     }

@@ -16,8 +16,8 @@ use greenwood_websocket::{
 };
 use greenwood_wsgi::{Application, Environ, Result, StartResponse};
 use io_support::{
-    BINARY, CLOSE, DEADLINE, NEVER, PING, PONG, Peer, TEXT, Watchdog, binary, close, descriptors,
-    frame, handshake, news, pattern, ping, settle, text, watchdog,
+    BINARY, CLOSE, DEADLINE, LIMITS, NEVER, PING, PONG, Peer, TEXT, Watchdog, binary, close,
+    descriptors, frame, handshake, news, pattern, ping, settle, text, watchdog,
 };
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -401,20 +401,34 @@ fn large_messages_come_back_whole() {
 
 #[test]
 fn keep_alive_pings_see_the_pongs_of_a_parked_connection() {
-    let config =
-        WebSocketConfig::default().ping(Duration::from_millis(30), Duration::from_millis(200));
-    let served = serve_with(config, echo);
-    let mut peer = served.open();
-    for _ in 0..20 {
-        let frame = peer.frame();
-        assert_eq!(frame.opcode, PING);
-        peer.write(io_support::frame(true, PONG, frame.payload));
-    }
-    let client = served.clients().iter().next().unwrap();
-    assert!(client.ws().rtt().is_some());
-    drop(client);
-    peer.close_amid_pings();
+    let pinging = |limit| WebSocketConfig::default().ping(Duration::from_millis(30), limit);
+    let lives_on = LIMITS.into_iter().any(|limit| {
+        let served = serve_with(pinging(limit), echo);
+        let mut peer = served.open();
+        let mut began = None;
+        // For longer than the limit.
+        while began.is_none_or(|it: Instant| it.elapsed() < 2 * limit) {
+            match peer.try_frame() {
+                Ok(Some(ping)) if ping.opcode == PING => {
+                    peer.try_write(frame(true, PONG, ping.payload)).ok();
+                    began.get_or_insert_with(Instant::now);
+                }
+                _ => return false,
+            }
+        }
+        let Some(client) = served.clients().iter().next() else {
+            return false;
+        };
+        let measured = client.ws().rtt().is_some();
+        drop(client);
+        let lives_on = peer.closes_well();
+        drop(peer);
+        served.end(());
+        measured && lives_on
+    });
+    assert!(lives_on);
     // One that does not answer is cut.
+    let served = serve_with(pinging(LIMITS[0]), echo);
     let mut silent = served.open();
     while let Ok(Some(frame)) = silent.try_frame() {
         assert!(matches!(frame.opcode, PING | CLOSE));

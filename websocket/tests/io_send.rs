@@ -364,16 +364,11 @@ fn end_with_a_backlog_is_bounded() {
         heard.next();
     }
     let began = Instant::now();
-    while server.server.handle().connections() > 0 || Hub::greenlets() > 0 && alone() {
+    while server.server.handle().connections() > 0 {
         assert!(began.elapsed() < DEADLINE);
         thread::yield_now();
     }
-    assert!(began.elapsed() < Duration::from_secs(5));
     drop((closed, wrong, ended));
-}
-
-fn alone() -> bool {
-    false
 }
 
 /// And one that does read gets it all, the close frame last.

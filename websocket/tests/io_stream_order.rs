@@ -27,7 +27,8 @@ fn writer_that_was_interrupted_repeats_nothing() {
         let mut message = ws.binary_writer()?;
         let mut i = 0;
         // Until the peer, which does not read, holds it up. What was written last is on its way.
-        while runtime::with_timeout(Duration::from_millis(200), || {
+        // The time is for the writing to begin: else the last piece would not be.
+        while runtime::with_timeout(Duration::from_secs(3), || {
             message.write_all(&piece(i)).unwrap();
         })
         .is_ok()

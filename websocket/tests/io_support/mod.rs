@@ -13,12 +13,19 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use greenwood_runtime::Hub;
+use greenwood_runtime::{Hub, State, run_info};
 use greenwood_websocket::{WebSocket, WebSocketConfig, WebSocketEnviron, WebSocketHandler};
 use greenwood_wsgi::{Application, Body, Environ, Result, StartResponse, WsgiServer};
 
 /// No answer takes that long.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Time limits within which the peer has to do something: of a slow machine it may miss the first.
+pub(crate) const LIMITS: [Duration; 3] = [
+    Duration::from_millis(200),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+];
 
 /// Far more than any test may take: what waits for it fails.
 pub(crate) const NEVER: Duration = Duration::from_secs(600);
@@ -37,7 +44,7 @@ pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 pub(crate) struct Watchdog(#[allow(dead_code)] mpsc::Sender<()>);
 
 pub(crate) fn watchdog() -> Watchdog {
-    watchdog_of(Duration::from_secs(120))
+    watchdog_of(Duration::from_secs(240))
 }
 
 pub(crate) fn watchdog_of(limit: Duration) -> Watchdog {
@@ -318,6 +325,21 @@ impl Peer {
         self.expect_cut();
     }
 
+    /// As [`close_amid_pings`](Self::close_amid_pings), where the server may have closed before:
+    /// whether it has not.
+    pub(crate) fn closes_well(&mut self) -> bool {
+        self.try_write(close(1000)).ok();
+        loop {
+            match self.try_frame() {
+                Ok(Some(frame)) if frame.opcode == CLOSE => {
+                    return frame.payload == 1000_u16.to_be_bytes();
+                }
+                Ok(Some(_)) => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// The connection ends in an orderly way, with nothing more.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
@@ -371,7 +393,8 @@ impl Peer {
     }
 
     pub(crate) fn end_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        // Unless the server has been first.
+        self.stream.shutdown(Shutdown::Write).ok();
     }
 
     /// Closes with a reset.
@@ -384,7 +407,13 @@ impl Peer {
     pub(crate) fn more(&mut self) -> io::Result<bool> {
         let start = self.buffer.len();
         self.buffer.resize(start + 256 * 1024, 0);
-        let read = self.stream.read(&mut self.buffer[start..]);
+        let read = loop {
+            match self.stream.read(&mut self.buffer[start..]) {
+                // With a time limit it ends when the process is stopped and goes on (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
         self.buffer
             .truncate(start + read.as_ref().copied().unwrap_or(0));
         let read = read?;
@@ -442,6 +471,21 @@ impl<T: Debug> News<T> {
 
 pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Waits until the greenlet has begun to wait.
+#[track_caller]
+pub(crate) fn until_waits(id: u64) {
+    let began = Instant::now();
+    let waits = || {
+        let all = run_info().greenlets;
+        all.iter()
+            .any(|it| it.id == id && matches!(it.state, State::Waiting { .. }))
+    };
+    while !waits() {
+        assert!(began.elapsed() < DEADLINE, "it does not wait");
+        greenwood_runtime::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Waits until greenlets and descriptors are no more than these.

@@ -265,7 +265,13 @@ impl Client {
 
     fn more(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 65536];
-        let read = self.stream.read(&mut bytes)?;
+        let read = loop {
+            match self.stream.read(&mut bytes) {
+                // With a time limit it ends when the process is stopped and goes on (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.buffer.extend_from_slice(&bytes[..read]);
         Ok(read > 0)
     }
