@@ -49,7 +49,7 @@ pub(crate) trait Handle: Waitable {
     /// Waits for the end; false if the caller unwinds and would have to wait.
     fn await_end(&self) -> bool;
 
-    /// The result. The end has come.
+    /// The result. The end has come; so nothing is raised here, where it has been taken.
     fn result(self) -> Result<Self::Value, Self::Error>;
 }
 
@@ -66,7 +66,7 @@ impl<T> Handle for Greenlet<T> {
     }
 
     fn result(self) -> Result<T, JoinError> {
-        self.join()
+        self.into_result()
     }
 }
 
@@ -187,7 +187,7 @@ impl<H: Handle> Feed<H> {
                 },
             };
             if number == FEEDER {
-                let ended = self.feeder.take().map(Greenlet::join);
+                let ended = self.feeder.take().map(Greenlet::into_result);
                 let panicked = ended.and_then(Result::err).map(H::Error::from);
                 self.error = panicked.or_else(|| lock(&self.shared.refused).take());
             } else {

@@ -126,8 +126,13 @@ impl<T> ThreadResult<T> {
         if !self.await_until(None) {
             return Err(ThreadError::Unwinding);
         }
+        self.into_result()
+    }
+
+    /// The result of one that is done.
+    fn into_result(self) -> Result<T, ThreadError> {
         let result = lock(&self.job.state).result.take();
-        result.expect("the result is there at the end, and `join` takes the only handle")
+        result.expect("the result is there at the end, and this is the only handle")
     }
 
     /// Waits until the job is done, but no longer than `timeout`; whether it is. Then
@@ -208,12 +213,11 @@ impl<T> Wanted<T> {
         }
     }
 
-    pub(crate) fn join(mut self) -> Result<T, ThreadError> {
+    pub(crate) fn join(self) -> Result<T, ThreadError> {
         if !self.await_until(None) {
             return Err(ThreadError::Unwinding);
         }
-        let result = self.0.take();
-        result.map_or(Err(ThreadError::Cancelled), ThreadResult::join)
+        self.result()
     }
 }
 
@@ -245,7 +249,8 @@ impl<T> Handle for Wanted<T> {
         self.await_until(None)
     }
 
-    fn result(self) -> Result<T, ThreadError> {
-        self.join()
+    fn result(mut self) -> Result<T, ThreadError> {
+        let result = self.0.take();
+        result.map_or(Err(ThreadError::Cancelled), ThreadResult::into_result)
     }
 }

@@ -25,6 +25,7 @@ mod fileobject;
 mod footprint;
 mod greenlets;
 mod hooks;
+mod imap_limits;
 mod interrupts;
 mod kills;
 mod life;
