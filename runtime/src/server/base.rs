@@ -123,7 +123,7 @@ impl<S: AsRawFd + Send + Sync + 'static> Base<S> {
         let closes = Arc::clone(&closing);
         let unstarted = OnDrop::new(move || {
             let base = base(&owner);
-            // Or killed by the stop before its turn came.
+            // Or killed by the stop before its turn came, or not started at all.
             if !closes.load(Ordering::SeqCst) {
                 base.refused.store(true, Ordering::SeqCst);
                 base.stopped.set();
@@ -132,11 +132,16 @@ impl<S: AsRawFd + Send + Sync + 'static> Base<S> {
         let greenlet = Builder::new()
             .name(format!("accept {}", self.name))
             .hub(hub)
-            .spawn(move || {
+            .unstarted(move || {
                 unstarted.disarm();
                 accept();
             })
             .map_err(io::Error::other)?;
+        if let Err(error) = greenlet.start() {
+            // It is dropped here, and another may have room later.
+            closing.store(true, Ordering::SeqCst);
+            return Err(io::Error::other(error));
+        }
         state.acceptor = Some(Acceptor { greenlet, closing });
         if self.refused.load(Ordering::SeqCst) {
             state.source.take();

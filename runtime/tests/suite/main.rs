@@ -46,6 +46,7 @@ mod pool_fire;
 mod pool_maps;
 mod queue;
 mod reentrance;
+mod refusals;
 mod resolve;
 mod run_info;
 mod scopes;
