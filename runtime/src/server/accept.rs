@@ -153,7 +153,12 @@ impl Starter {
             last.store(SERVED, Ordering::SeqCst);
             run();
         };
-        greenlet.spawn_detached(run)
+        let started = greenlet.spawn_detached(run);
+        if started.is_err() {
+            // The caller knows by that, and better: `run` has been dropped.
+            self.last.store(0, Ordering::SeqCst);
+        }
+        started
     }
 
     pub(super) fn pause(&mut self, error: &dyn fmt::Display) {
@@ -192,4 +197,18 @@ pub(super) fn is_of_the_connection(error: &io::Error) -> bool {
                 | libc::ENONET
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handler_that_is_refused_at_once_is_no_reason_for_a_second_pause() {
+        let mut starter = Starter::new("test".to_owned());
+        let nowhere = Builder::new().hub(usize::MAX);
+        assert!(starter.start(nowhere, || ()).is_err());
+        starter.look_back();
+        assert_eq!(starter.delay, MIN_DELAY);
+    }
 }
