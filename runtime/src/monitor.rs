@@ -241,13 +241,16 @@ pub(crate) fn watch(limit: Option<Duration>) -> std::io::Result<()> {
     let hubs = Hub::count();
     let mut state = MONITOR.with_thread()?;
     state.limit = limit.map(|limit| limit.max(MIN_PERIOD));
+    let mut noted = Vec::new();
     for (hub, run) in (0..).zip(&RUNS).take(hubs) {
         // What was noted when it was on before is not true any more.
-        lock(run).take();
+        noted.extend(lock(run).take());
         stats::of(hub).watch(limit.is_some());
     }
     drop(state);
     MONITOR.news.notify_one();
+    // Perhaps the last handles of greenlets that have ended, with what a user has linked to them.
+    drop(noted);
     Ok(())
 }
 
@@ -268,7 +271,9 @@ pub(crate) fn takes_hold(task: &Task) {
         since: now_ns(),
         reported: false,
     });
-    *lock(&RUNS[task.hub() as usize]) = run;
+    let before = std::mem::replace(&mut *lock(&RUNS[task.hub() as usize]), run);
+    // What was left behind when the monitor was off, dropped without the lock.
+    drop(before);
 }
 
 /// Notes that it lets go of the hub.
