@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use crate::event::Event;
-use crate::greenlet::{Builder, Current, Greenlet, getcurrent};
+use crate::greenlet::{Builder, Current, Greenlet, getcurrent, kill_tasks};
 use crate::net::listener::accept_waiting;
 use crate::net::socket::{Direction, Socket};
 use crate::net::{SocketFile, TcpListener, ToSocketAddrs, UnixListener, explain, is_exhaustion};
@@ -256,11 +256,7 @@ impl BackdoorServer {
         }
         drop(lock(&inner.file).take());
         // Whoever stops it by a command of its own goes last.
-        let me = getcurrent().map(|current| current.id());
-        let (mine, others): (Vec<_>, _) = connections
-            .into_iter()
-            .partition(|current| Some(current.id()) == me);
-        others.iter().chain(&mine).for_each(Current::kill_nowait);
+        kill_tasks(connections.iter().map(Current::task));
     }
 }
 

@@ -1,8 +1,9 @@
 //! Many greenlets at once: gevent's `joinall` and `killall`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::{Greenlet, await_end};
+use super::handle::{Greenlet, await_end, kill_task};
 use crate::error::JoinError;
 use crate::switch;
 use crate::sys::current;
@@ -131,15 +132,20 @@ pub fn killall<'a, T: 'a>(
 ///
 /// The caller may be among them, and then is the last, as that unwinds it.
 pub fn killall_nowait<'a, T: 'a>(greenlets: impl IntoIterator<Item = &'a Greenlet<T>>) {
+    kill_tasks(greenlets.into_iter().map(|greenlet| &greenlet.task));
+}
+
+/// Kills all, the caller last, as that ends it.
+pub(crate) fn kill_tasks<'a>(tasks: impl IntoIterator<Item = &'a Arc<Task>>) {
     let me = current::with(|task| task.map(Task::id));
     let mut myself = None;
-    for greenlet in greenlets {
-        match Some(greenlet.id()) == me {
-            true => myself = Some(greenlet),
-            false => greenlet.kill_nowait(),
+    for task in tasks {
+        match Some(task.id()) == me {
+            true => myself = Some(task),
+            false => kill_task(task),
         }
     }
     if let Some(myself) = myself {
-        myself.kill_nowait();
+        kill_task(myself);
     }
 }

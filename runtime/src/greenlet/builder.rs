@@ -97,11 +97,7 @@ impl Builder {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
-        let (task, stack_size) = self.prepare_local(Location::caller())?;
-        let outcome = Arc::new(Outcome::new());
-        let body = body(f, Arc::clone(&outcome));
-        hub::local().start(Arc::clone(&task), Job { body, stack_size });
-        Ok(Greenlet { task, outcome })
+        self.spawn_local_noted(f, |_| ())
     }
 
     /// As [`spawn`](Builder::spawn), on behalf of who spawns at `site`; `note` learns of the greenlet

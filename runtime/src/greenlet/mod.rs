@@ -12,6 +12,7 @@ mod sleep;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use all::kill_tasks;
 pub use all::{JoinAll, joinall, killall, killall_nowait};
 pub use builder::Builder;
 pub use current::{Current, current_id, getcurrent};

@@ -10,7 +10,7 @@ use super::imap::{Feed, Imap};
 use super::roster::{Place, Roster};
 use super::{PoolError, PoolFull};
 use crate::error::{JoinError, Payload, SpawnError};
-use crate::greenlet::{Builder, Current, Greenlet, await_end, kill_task};
+use crate::greenlet::{Builder, Current, Greenlet, await_end, kill_tasks};
 use crate::panics::is_interrupt;
 use crate::switch;
 use crate::sys::current;
@@ -321,7 +321,7 @@ impl Group {
 
     /// Kills all members and does not wait: gevent's `kill(block=False)`.
     pub fn kill_nowait(&self) {
-        kill_all(&self.roster.members());
+        kill_tasks(&self.roster.members());
     }
 
     fn kill_until(&self, deadline: Option<u64>) -> bool {
@@ -330,7 +330,7 @@ impl Group {
             if members.is_empty() {
                 return true;
             }
-            kill_all(&members);
+            kill_tasks(&members);
             if !members.iter().all(|task| await_end(task, deadline)) {
                 return false;
             }
@@ -630,13 +630,6 @@ fn run_here<T>(f: impl FnOnce() -> T) -> Result<T, JoinError> {
             payload: Payload::new(payload),
         }),
     }
-}
-
-/// Kills all, the caller last, as that ends it.
-fn kill_all(tasks: &[Arc<Task>]) {
-    let me = current::with(|task| task.map(Task::id));
-    let (mine, others): (Vec<_>, Vec<_>) = tasks.iter().partition(|task| Some(task.id()) == me);
-    others.into_iter().chain(mine).for_each(kill_task);
 }
 
 impl Default for Group {
