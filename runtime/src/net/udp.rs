@@ -95,9 +95,10 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// `TimedOut` after the write time-out; what the system says; for a name, what the lookup says.
+    /// `TimedOut` after the write time-out, which the lookup of a name has as well, for itself; what
+    /// the system says; for a name, what the lookup says.
     pub fn send_to(&self, bytes: &[u8], address: impl ToSocketAddrs) -> io::Result<usize> {
-        let addresses = address.addresses(None)?;
+        let addresses = address.addresses(self.write_timeout())?;
         let mut address = *addresses.first().ok_or_else(no_address)?;
         if addresses.len() > 1 {
             let is_v4 = self.local_addr()?.is_ipv4();

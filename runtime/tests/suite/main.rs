@@ -7,6 +7,7 @@
 mod connect;
 mod datagram_server;
 mod lock;
+mod lookup_limits;
 mod matrix;
 mod others;
 mod select;
