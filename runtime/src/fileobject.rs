@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::net::explain;
 use crate::net::select::{entry, wait_for};
-use crate::net::socket::{Direction, Socket};
+use crate::net::socket::Socket;
 use crate::net::timed::TimeLimit;
 use crate::sys::fd;
 use crate::sys::home::{NO_HUB, this_hub};
@@ -185,26 +185,6 @@ fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         .map(OwnedFd::from)
 }
 
-/// Waits for one direction of a descriptor of our own before each attempt.
-fn attempt_own(
-    socket: &Socket,
-    direction: Direction,
-    timeout: Option<Duration>,
-    mut attempt: impl FnMut() -> io::Result<usize>,
-) -> io::Result<usize> {
-    let until = switch::deadline(timeout);
-    if !switch::may_wait() {
-        return attempt();
-    }
-    loop {
-        socket.wait_until(direction, until)?;
-        match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-    }
-}
-
 impl Shared {
     /// Waits before each attempt, as some of them would block.
     fn attempt(
@@ -344,9 +324,9 @@ impl Read for &FileObject {
         }
         let timeout = self.read_timeout.get();
         match &self.kind {
-            Kind::Own(socket) => attempt_own(socket, Direction::Read, timeout, || {
-                socket.try_read(0, |fd| fd::read(fd, buffer))
-            }),
+            Kind::Own(socket) => {
+                socket.read_waiting(timeout, || socket.try_read(0, |fd| fd::read(fd, buffer)))
+            }
             Kind::Shared(shared) => shared.attempt(libc::POLLIN, timeout, || shared.read(buffer)),
             Kind::Regular(file) => file.read(buffer),
         }
@@ -357,9 +337,9 @@ impl Write for &FileObject {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let timeout = self.write_timeout.get();
         match &self.kind {
-            Kind::Own(socket) => attempt_own(socket, Direction::Write, timeout, || {
-                socket.try_write(|fd| fd::write(fd, bytes))
-            }),
+            Kind::Own(socket) => {
+                socket.write_waiting(timeout, || socket.try_write(|fd| fd::write(fd, bytes)))
+            }
             Kind::Shared(shared) => shared.attempt(libc::POLLOUT, timeout, || shared.write(bytes)),
             Kind::Regular(file) => file.write(bytes),
         }

@@ -72,14 +72,36 @@ impl Timed {
 
     /// Reads by `read`, waiting as long as there is nothing.
     #[inline]
-    pub(crate) fn read_waiting<T>(&self, mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn read_waiting<T>(&self, read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.socket.read_waiting(self.read_timeout.get(), read)
+    }
+
+    /// Writes by `write`, waiting as long as nothing is taken.
+    #[inline]
+    pub(crate) fn write_waiting(
+        &self,
+        write: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.socket.write_waiting(self.write_timeout.get(), write)
+    }
+}
+
+/// Reading and writing under a time limit.
+impl Socket {
+    /// Reads by `read`, waiting as long as there is nothing, no longer than `timeout`.
+    #[inline]
+    pub(crate) fn read_waiting<T>(
+        &self,
+        timeout: Option<Duration>,
+        mut read: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
         // One limit for the whole call, also when what made it ready is gone again.
-        let until = switch::deadline(self.read_timeout.get());
+        let until = switch::deadline(timeout);
         if !switch::may_wait() {
             return read();
         }
         loop {
-            self.socket.wait_until(Direction::Read, until)?;
+            self.wait_until(Direction::Read, until)?;
             match read() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
@@ -87,10 +109,11 @@ impl Timed {
         }
     }
 
-    /// Writes by `write`, waiting as long as nothing is taken.
+    /// Writes by `write`, waiting as long as nothing is taken, no longer than `timeout`.
     #[inline]
     pub(crate) fn write_waiting(
         &self,
+        timeout: Option<Duration>,
         mut write: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
         // A peer that takes everything at once is no reason to keep the hub for oneself.
@@ -100,9 +123,8 @@ impl Timed {
             switch::check();
             match write() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let until =
-                        *until.get_or_insert_with(|| switch::deadline(self.write_timeout.get()));
-                    self.socket.wait_until(Direction::Write, until)?;
+                    let until = *until.get_or_insert_with(|| switch::deadline(timeout));
+                    self.wait_until(Direction::Write, until)?;
                 }
                 result => return result,
             }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::net::socket::{Direction, Socket};
-use crate::switch;
+use crate::net::socket::Socket;
 use crate::sys::fd;
 
 /// The end from which this process reads a child's output.
@@ -45,10 +44,6 @@ impl Pipe {
             socket: Socket::new(fd),
             timeout: None,
         })
-    }
-
-    fn wait(&self, direction: Direction) -> io::Result<()> {
-        self.socket.wait(direction, self.timeout)
     }
 
     /// The pipe as another process expects it.
@@ -116,31 +111,15 @@ impl Read for &PipeReader {
         if buffer.is_empty() {
             return Ok(0);
         }
-        if !switch::may_wait() {
-            return self.try_read(buffer);
-        }
-        loop {
-            self.pipe.wait(Direction::Read)?;
-            match self.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
+        let Pipe { socket, timeout } = &self.pipe;
+        socket.read_waiting(*timeout, || self.try_read(buffer))
     }
 }
 
 impl Write for &PipeWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        switch::share();
-        loop {
-            switch::check();
-            match self.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.pipe.wait(Direction::Write)?;
-                }
-                result => return result,
-            }
-        }
+        let Pipe { socket, timeout } = &self.pipe;
+        socket.write_waiting(*timeout, || self.try_write(bytes))
     }
 
     /// Does nothing: nothing is held back.
