@@ -41,8 +41,8 @@ pub use signal_hook::consts::signal::{
 };
 
 use crate::greenlet::{Builder, Greenlet};
-use crate::net::explain;
 use crate::net::socket::{Direction, Socket};
+use crate::net::{explain, is_late};
 use crate::sys::{fd, now_ns};
 use crate::{sleep, switch};
 
@@ -254,12 +254,6 @@ impl Signals {
             }
         }
     }
-}
-
-/// Whether a wait has ended without news.
-fn is_late(error: &io::Error) -> bool {
-    let kind = error.kind();
-    kind == io::ErrorKind::TimedOut || kind == io::ErrorKind::WouldBlock
 }
 
 impl Iterator for Signals {

@@ -94,6 +94,12 @@ pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     )
 }
 
+/// Whether a wait has ended without news: the time is up, or the caller unwinds.
+pub(crate) fn is_late(error: &io::Error) -> bool {
+    let kind = error.kind();
+    kind == io::ErrorKind::TimedOut || kind == io::ErrorKind::WouldBlock
+}
+
 #[derive(Debug)]
 struct LimitReached {
     advice: String,

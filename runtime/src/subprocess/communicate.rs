@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use super::{PipeReader, PipeWriter, SubprocessError};
 use crate::net::socket::{Direction, Socket};
+use crate::net::{explain, is_late};
 use crate::switch;
 use crate::sys::{fd, now_ns};
 
@@ -32,7 +33,7 @@ impl Communication {
         stdin: &Option<PipeWriter>,
         outputs: [&Option<PipeReader>; 2],
     ) -> io::Result<Communication> {
-        let pipes = fd::epoll()?;
+        let pipes = fd::epoll().map_err(explain)?;
         if let Some(stdin) = stdin {
             fd::epoll_add_writer(pipes.as_fd(), stdin.as_fd(), 0)?;
         }
@@ -146,10 +147,4 @@ fn read(
         Err(error) => return Err(error.into()),
     }
     Ok(true)
-}
-
-/// Whether a wait has ended without news.
-fn is_late(error: &io::Error) -> bool {
-    let kind = error.kind();
-    kind == io::ErrorKind::TimedOut || kind == io::ErrorKind::WouldBlock
 }

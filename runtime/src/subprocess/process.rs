@@ -112,7 +112,7 @@ impl Process {
 
 /// Waits for the end elsewhere.
 fn watch(process: &Arc<Process>) -> io::Result<()> {
-    let name = format!("subprocess {}", process.pid);
+    let name = name_for(process);
     if process.pidfd.is_some() {
         let watch = Watch(Arc::clone(process));
         let builder = Builder::new().name(&*name);
@@ -120,6 +120,15 @@ fn watch(process: &Arc<Process>) -> io::Result<()> {
             return Ok(());
         }
     }
+    watch_by_thread(process, name)
+}
+
+/// The name of the greenlet or the thread that waits for it.
+fn name_for(process: &Process) -> String {
+    format!("subprocess {}", process.pid)
+}
+
+fn watch_by_thread(process: &Arc<Process>, name: String) -> io::Result<()> {
     let process = Arc::clone(process);
     let wait = move || {
         sys::await_end(process.pid).ok();
@@ -148,12 +157,7 @@ impl Drop for Watch {
         // The greenlet was refused its stack, killed, or out of descriptors: the end must be
         // noticed all the same.
         if self.0.poll().is_none() {
-            let process = Arc::clone(&self.0);
-            let wait = move || {
-                sys::await_end(process.pid).ok();
-                process.poll();
-            };
-            thread::Builder::new().spawn(wait).ok();
+            watch_by_thread(&self.0, name_for(&self.0)).ok();
         }
     }
 }
