@@ -125,13 +125,17 @@ impl Drop for Place {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Instant;
 
     use super::*;
     use crate::{Event, joinall, sleep, spawn};
 
     /// Waits until `condition` holds.
+    #[track_caller]
     fn eventually(condition: impl Fn() -> bool) {
+        let start = Instant::now();
         while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(60), "it never holds");
             sleep(Duration::from_millis(1));
         }
     }
