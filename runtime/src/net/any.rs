@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, SockRef, Type};
 
-use super::{Inherited, TcpListener, UnixListener};
+use super::{TcpListener, UnixListener};
 
 /// A listener of either kind, whose connections are [`Stream`](super::Stream)s: for a server that
 /// is told only when it starts whether it serves a port or a path.
@@ -83,12 +83,6 @@ impl From<TcpListener> for StreamListener {
 impl From<UnixListener> for StreamListener {
     fn from(listener: UnixListener) -> StreamListener {
         StreamListener::Unix(listener)
-    }
-}
-
-impl From<Inherited> for OwnedFd {
-    fn from(inherited: Inherited) -> OwnedFd {
-        inherited.fd
     }
 }
 

@@ -41,8 +41,8 @@ const MAX_ADDRESSES: usize = 32;
 ///
 /// # Errors
 ///
-/// What the system says of the address that has failed last, with the address; `TimedOut`; `InvalidInput` when there
-/// is no address, or none of the source's family; what the lookup says.
+/// What the system says of the address that has failed last, with the address; `TimedOut`;
+/// `InvalidInput` when there is no address, or none of the source's family; what the lookup says.
 ///
 /// ```no_run
 /// use greenwood_runtime::net::create_connection;

@@ -19,13 +19,20 @@ pub struct Inherited {
     pub fd: OwnedFd,
 }
 
+impl From<Inherited> for OwnedFd {
+    fn from(inherited: Inherited) -> OwnedFd {
+        inherited.fd
+    }
+}
+
 /// The sockets that systemd (or whoever speaks its protocol) has opened for this process, in the
 /// order of the configuration: socket activation, sd_listen_fds(3). None without such a manager, and
 /// at every call but the first, as they belong to the caller from then on.
 ///
 /// They are closed on exec. A descriptor that is so already has been opened by this process and is
-/// not taken, nor is any behind it, should `LISTEN_FDS` say more than there are. The variables (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`) stay in the
-/// environment; a child process is not meant by them.
+/// not taken, nor is any behind it, should `LISTEN_FDS` say more than there are. The variables
+/// (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`) stay in the environment; a child process is not
+/// meant by them.
 ///
 /// ```no_run
 /// use greenwood_runtime::{StreamServer, net};
