@@ -1,17 +1,14 @@
 //! [`Group`]: gevent's `Group`, and what it has in common with a pool.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::imap::{Feed, Imap};
 use super::roster::{Place, Roster};
 use super::{PoolError, PoolFull};
-use crate::error::{JoinError, Payload, SpawnError};
+use crate::error::{JoinError, SpawnError};
 use crate::greenlet::{Builder, Current, Greenlet, await_end, kill_tasks};
-use crate::panics::is_interrupt;
 use crate::switch;
 use crate::sys::current;
 use crate::task::Task;
@@ -38,13 +35,6 @@ pub struct Group {
     roster: Arc<Roster>,
 }
 
-/// What a `map` has begun.
-enum Begun<T> {
-    Greenlet(Greenlet<T>),
-    /// In the caller itself.
-    Done(Result<T, JoinError>),
-}
-
 impl Group {
     /// A group without members, and without a bound on their number.
     pub fn new() -> Group {
@@ -61,6 +51,11 @@ impl Group {
     /// unwinds and would have to wait.
     pub(crate) fn place(&self) -> Option<Place> {
         self.roster.place(None)
+    }
+
+    /// A place for a greenlet that is about to be spawned, if there is one.
+    pub(super) fn place_nowait(&self) -> Option<Place> {
+        self.roster.place_nowait()
     }
 
     /// Whether there can be members at all.
@@ -92,7 +87,7 @@ impl Group {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        started(match self.roster.place(None) {
+        started(match self.place() {
             Some(place) => fill(place, Builder::new(), f),
             None => self.spawn_waiting(f),
         })
@@ -125,7 +120,7 @@ impl Group {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let place = self.roster.place_nowait().ok_or(PoolFull)?;
+        let place = self.place_nowait().ok_or(PoolFull)?;
         Ok(fill(place, Builder::new(), f)?)
     }
 
@@ -147,7 +142,7 @@ impl Group {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let place = self.roster.place(None).ok_or(PoolFull)?;
+        let place = self.place().ok_or(PoolFull)?;
         Ok(fill(place, builder, f)?)
     }
 
@@ -197,13 +192,13 @@ impl Group {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
-        let place = self.roster.place(None).ok_or(PoolFull)?;
+        let place = self.place().ok_or(PoolFull)?;
         Ok(builder.spawn_local_noted(f, |task| place.occupy(task))?)
     }
 
     /// A greenlet that becomes a member before it runs `f`, when there is a place.
     #[track_caller]
-    fn spawn_waiting<F, T>(&self, f: F) -> Result<Greenlet<T>, SpawnError>
+    pub(super) fn spawn_waiting<F, T>(&self, f: F) -> Result<Greenlet<T>, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -230,7 +225,7 @@ impl Group {
     ///
     /// [`PoolFull`]: there is no place.
     pub fn add<T>(&self, greenlet: &Greenlet<T>) -> Result<(), PoolFull> {
-        self.add_to(&greenlet.task, || self.roster.place_nowait())
+        self.add_to(&greenlet.task, || self.place_nowait())
     }
 
     /// As [`add`](Group::add), but waits for a place no longer than `timeout`.
@@ -375,229 +370,13 @@ impl Group {
         0
     }
 
-    /// Runs `f` in a member and waits for its result: gevent's `apply`.
-    ///
-    /// Called by a member it runs `f` in the caller, which could otherwise wait for its own place.
-    /// If the caller is killed while it waits, the member runs on.
-    ///
-    /// # Errors
-    ///
-    /// [`JoinError`]: `f` panicked, or its greenlet was killed or could not be started.
-    #[track_caller]
-    pub fn apply<F, T>(&self, f: F) -> Result<T, JoinError>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        if self.is_called_by_member() {
-            return run_here(f);
-        }
-        match self.roster.place(None) {
-            Some(place) => fill(place, Builder::new(), f).map_err(refused)?.join(),
-            None => Err(JoinError::Unwinding),
-        }
-    }
-
-    /// As [`spawn`](Group::spawn), but never waits: in a full pool the new greenlet waits itself,
-    /// and is no member until there is a place. gevent's `apply_async`; its callback is a link of
-    /// the greenlet.
-    ///
-    /// # Panics
-    ///
-    /// As [`spawn`](Group::spawn).
-    #[track_caller]
-    pub fn apply_async<F, T>(&self, f: F) -> Greenlet<T>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        started(match self.roster.place_nowait() {
-            Some(place) => fill(place, Builder::new(), f),
-            None => self.spawn_waiting(f),
-        })
-    }
-
-    /// Calls `f` with each item, each in a member, and returns the results in the order of the
-    /// items: gevent's `map`.
-    ///
-    /// The items are taken by the caller, as there are places. A member that calls this in a full
-    /// pool runs `f` itself, as it could otherwise wait for its own place.
-    ///
-    /// # Errors
-    ///
-    /// The first in the order of the items, as soon as all before it have ended. Nothing is spawned
-    /// any more then; what has been runs on, also if the caller is killed.
-    #[track_caller]
-    pub fn map<F, I, T>(&self, f: F, items: I) -> Result<Vec<T>, JoinError>
-    where
-        I: IntoIterator,
-        I::Item: Send + 'static,
-        F: Fn(I::Item) -> T + Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        let f = Arc::new(f);
-        let items = items.into_iter();
-        let mut results = Vec::with_capacity(items.size_hint().0.min(MAX_HINT));
-        let mut begun = VecDeque::new();
-        for item in items {
-            begun.push_back(self.begin(&f, item));
-            while let Some(result) = begun.pop_front_if(|first| first.has_ended()) {
-                results.push(result.join()?);
-            }
-        }
-        for result in begun {
-            results.push(result.join()?);
-        }
-        Ok(results)
-    }
-
-    #[track_caller]
-    fn begin<A, F, T>(&self, f: &Arc<F>, item: A) -> Begun<T>
-    where
-        A: Send + 'static,
-        F: Fn(A) -> T + Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        let place = match self.roster.place_nowait() {
-            None if self.is_called_by_member() => return Begun::Done(run_here(|| f(item))),
-            None => self.roster.place(None),
-            some => some,
-        };
-        let Some(place) = place else {
-            return Begun::Done(Err(JoinError::Unwinding));
-        };
-        let f = Arc::clone(f);
-        match fill(place, Builder::new(), move || f(item)) {
-            Ok(greenlet) => Begun::Greenlet(greenlet),
-            Err(error) => Begun::Done(Err(refused(error))),
-        }
-    }
-
-    /// A [`map`](Group::map) in a greenlet of its own, which is no member: gevent's `map_async`.
-    ///
-    /// # Panics
-    ///
-    /// If it can't be started.
-    #[track_caller]
-    pub fn map_async<F, I, T>(&self, f: F, items: I) -> Greenlet<Result<Vec<T>, JoinError>>
-    where
-        I: IntoIterator + Send + 'static,
-        I::Item: Send + 'static,
-        F: Fn(I::Item) -> T + Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        let group = self.clone();
-        started(Builder::new().spawn(move || group.map(f, items)))
-    }
-
-    /// Calls `f` with each item, each in a member, and gives the results one after the other, in the
-    /// order of the items: gevent's `imap`. What `f` panics with is an error in its item's place;
-    /// what the iterator panics with is the last.
-    ///
-    /// A greenlet that is no member takes the items, from now on, and spawns. It stops when the
-    /// iterator that is returned is dropped; what has been spawned runs on.
-    ///
-    /// At most `maxsize` items have been begun whose results have not been taken (0: no bound but
-    /// the pool's, and results that wait are not bounded at all). gevent lets one more begin.
-    ///
-    /// ```
-    /// use greenwood_runtime::Pool;
-    /// let pool = Pool::new(4);
-    /// let mut halves = pool.imap(|n: u32| 12 / n, [1, 0, 2], 8);
-    /// assert_eq!(halves.next().unwrap()?, 12);
-    /// assert!(halves.next().unwrap().is_err_and(|error| error.is_panic()));
-    /// assert_eq!(halves.next().unwrap()?, 6);
-    /// assert!(halves.next().is_none());
-    /// # Ok::<(), greenwood_runtime::JoinError>(())
-    /// ```
-    #[track_caller]
-    pub fn imap<F, I, T>(&self, f: F, items: I, maxsize: usize) -> Imap<T>
-    where
-        I: IntoIterator + Send + 'static,
-        I::Item: Send + 'static,
-        F: Fn(I::Item) -> T + Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        Imap(self.feed(f, items, maxsize, true))
-    }
-
-    /// As [`imap`](Group::imap), but gives each result as soon as it is there: gevent's
-    /// `imap_unordered`.
-    #[track_caller]
-    pub fn imap_unordered<F, I, T>(&self, f: F, items: I, maxsize: usize) -> Imap<T>
-    where
-        I: IntoIterator + Send + 'static,
-        I::Item: Send + 'static,
-        F: Fn(I::Item) -> T + Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        Imap(self.feed(f, items, maxsize, false))
-    }
-
-    #[track_caller]
-    fn feed<F, I, T>(&self, f: F, items: I, maxsize: usize, ordered: bool) -> Feed<Greenlet<T>>
-    where
-        I: IntoIterator + Send + 'static,
-        I::Item: Send + 'static,
-        F: Fn(I::Item) -> T + Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        let f = Arc::new(f);
-        let group = self.clone();
-        // As with the spawns of a plain thread, which are not all on one hub either.
-        let spread = crate::Hub::current().is_none().then(crate::Hub::count);
-        let mut number = 0;
-        let site = Location::caller();
-        let spawn = move |item| {
-            let f = Arc::clone(&f);
-            let mut builder = Builder::new();
-            if let Some(hubs) = spread {
-                builder = builder.hub(number % hubs);
-                number += 1;
-            }
-            match group.roster.place(None) {
-                Some(place) => {
-                    let note = |task: &Arc<Task>| place.occupy(task);
-                    let spawned = builder.spawn_noted(move || f(item), site, note);
-                    spawned.map_err(refused)
-                }
-                None => Err(JoinError::Unwinding),
-            }
-        };
-        Feed::new(spawn, items, maxsize, ordered)
-    }
-
-    fn is_called_by_member(&self) -> bool {
-        let id = current::with(|task| task.map(Task::id));
-        id.is_some_and(|id| self.roster.contains(id))
-    }
-
     pub(super) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple(name).field(&self.roster).finish()
     }
 }
 
-/// How much room is made for results at once, whatever an iterator promises.
-const MAX_HINT: usize = 4_096;
-
-impl<T> Begun<T> {
-    fn has_ended(&self) -> bool {
-        match self {
-            Begun::Greenlet(greenlet) => greenlet.ready(),
-            Begun::Done(_) => true,
-        }
-    }
-
-    fn join(self) -> Result<T, JoinError> {
-        match self {
-            Begun::Greenlet(greenlet) => greenlet.join(),
-            Begun::Done(result) => result,
-        }
-    }
-}
-
 #[track_caller]
-fn fill<F, T>(place: Place, builder: Builder, f: F) -> Result<Greenlet<T>, SpawnError>
+pub(super) fn fill<F, T>(place: Place, builder: Builder, f: F) -> Result<Greenlet<T>, SpawnError>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -606,29 +385,10 @@ where
 }
 
 #[track_caller]
-fn started<T>(spawned: Result<Greenlet<T>, SpawnError>) -> Greenlet<T> {
+pub(super) fn started<T>(spawned: Result<Greenlet<T>, SpawnError>) -> Greenlet<T> {
     match spawned {
         Ok(greenlet) => greenlet,
         Err(error) => panic!("{error}"),
-    }
-}
-
-fn refused(source: SpawnError) -> JoinError {
-    JoinError::Refused {
-        name: "a member".into(),
-        source,
-    }
-}
-
-/// Runs `f` in the caller, as if in a greenlet of its own.
-fn run_here<T>(f: impl FnOnce() -> T) -> Result<T, JoinError> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(value) => Ok(value),
-        Err(payload) if is_interrupt(&*payload) => resume_unwind(payload),
-        Err(payload) => Err(JoinError::Panicked {
-            name: current::with(|task| task.map_or("a thread", Task::name).into()),
-            payload: Payload::new(payload),
-        }),
     }
 }
 

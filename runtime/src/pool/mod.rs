@@ -2,6 +2,7 @@
 
 mod group;
 mod imap;
+mod maps;
 mod roster;
 
 use std::fmt;
