@@ -1,43 +1,33 @@
 //! [`BackdoorServer`]: questions to a running process. gevent's `BackdoorServer`.
 
+mod commands;
+mod connection;
+
 use std::collections::HashMap;
-use std::fmt::{self, Write as _};
-use std::fs;
+use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
-
+use self::connection::Connection;
 use crate::event::Event;
-use crate::greenlet::{Builder, Current, Greenlet, getcurrent, kill_tasks};
+use crate::greenlet::{Builder, Current, Greenlet, kill_tasks};
 use crate::net::listener::accept_waiting;
-use crate::net::socket::{Direction, Socket};
+use crate::net::socket::Socket;
 use crate::net::{SocketFile, TcpListener, ToSocketAddrs, UnixListener, explain, is_exhaustion};
+use crate::sleep;
 use crate::sys::fd;
 use crate::task::lock;
-use crate::{Hub, kill_greenlet, run_info, sleep, switch};
-
-/// The longest line that is taken, in bytes: no command needs a tenth of it.
-const MAX_LINE: usize = 1_024;
 
 /// How many may be connected at a time: a person and some tools.
 const MAX_CONNECTIONS: usize = 8;
 
 /// How long a connection may be silent.
 const IDLE: Duration = Duration::from_secs(600);
-
-/// How long a peer may leave an answer unread.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long, and up to how many bytes, what follows a line that is too long is read: to be able to
-/// say so.
-const LEAVE: Duration = Duration::from_secs(1);
-const MAX_REST: usize = 64 * 1_024;
 
 /// How long accepting pauses when descriptors or memory have run out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -62,6 +52,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// Lines have at most 1,024 bytes, 8 may be connected at a time, and who is silent for ten minutes
 /// is cut off. It works as long as the hub does on which it was started.
+///
+/// [`run_info`]: crate::run_info()
+/// [`Hub::stats`]: crate::Hub::stats
+/// [`Hub::monitor`]: crate::Hub::monitor
 ///
 /// ```no_run
 /// use greenwood_runtime::BackdoorServer;
@@ -98,12 +92,6 @@ struct Inner {
 struct Settings {
     idle: Duration,
     commands: Vec<(String, String, Arc<Command>)>,
-}
-
-/// What comes after an answer.
-enum Next {
-    Line,
-    End,
 }
 
 impl BackdoorServer {
@@ -316,212 +304,6 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.0.admitted.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Somebody who asks.
-struct Connection {
-    inner: Arc<Inner>,
-    id: u64,
-    socket: Socket,
-}
-
-impl Connection {
-    fn new(inner: Arc<Inner>, socket: Socket) -> Connection {
-        let current = getcurrent().expect("this is a greenlet");
-        let id = current.id();
-        lock(&inner.connections).insert(id, current);
-        Connection { inner, id, socket }
-    }
-
-    fn serve(&self) {
-        if self.inner.stopped.is_set() {
-            return;
-        }
-        let idle = lock(&self.inner.settings).idle;
-        let mut buffer = Vec::new();
-        loop {
-            while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = buffer.drain(..=end).collect();
-                let line = String::from_utf8_lossy(&line);
-                let (answer, next) = self.inner.answer(line.trim());
-                if self.send(answer.as_bytes()).is_err() || matches!(next, Next::End) {
-                    return;
-                }
-            }
-            if buffer.len() >= MAX_LINE {
-                let text = format!("error: a line has at most {MAX_LINE} bytes\n");
-                self.send(text.as_bytes()).ok();
-                self.take_leave();
-                return;
-            }
-            if self.socket.wait(Direction::Read, Some(idle)).is_err() {
-                return;
-            }
-            let room = MAX_LINE - buffer.len();
-            let read = self
-                .socket
-                .try_read(room, |fd| fd::receive_into(fd, &mut buffer, room));
-            match read {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Takes what the peer has on its way: closed with something unread, a connection is reset, and
-    /// the peer does not learn why.
-    fn take_leave(&self) {
-        SockRef::from(&self.socket.as_fd())
-            .shutdown(Shutdown::Write)
-            .ok();
-        let until = switch::deadline(Some(LEAVE));
-        let mut rest = [0; 1_024];
-        for _ in 0..MAX_REST / rest.len() {
-            if self.socket.wait_until(Direction::Read, until).is_err() {
-                return;
-            }
-            match self
-                .socket
-                .try_read(rest.len(), |fd| fd::receive(fd, &mut rest))
-            {
-                Ok(0) => return,
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-                _ => {}
-            }
-        }
-    }
-
-    fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.socket.try_write(|fd| fd::send(fd, bytes)) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.wait(Direction::Write, Some(PATIENCE))?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        lock(&self.inner.connections).remove(&self.id);
-    }
-}
-
-impl Inner {
-    fn answer(&self, line: &str) -> (String, Next) {
-        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let rest = rest.trim();
-        let answer = match name {
-            "" => Ok(String::new()),
-            "help" => Ok(self.help()),
-            "info" => Ok(self.info()),
-            "greenlets" => Ok(run_info().to_string()),
-            "stats" => Ok(stats()),
-            "kill" => kill(rest),
-            "monitor" => monitor(rest),
-            "quit" => return ("ok\n".to_owned(), Next::End),
-            // A web page can have a browser send lines to a port of this machine: none of what
-            // follows such a line is a command.
-            _ if rest.contains("HTTP/") => {
-                return ("error: this is no web server\n".to_owned(), Next::End);
-            }
-            _ => self.other(name, rest),
-        };
-        let answer = match answer {
-            Ok(mut text) => {
-                if !text.is_empty() && !text.ends_with('\n') {
-                    text.push('\n');
-                }
-                text + "ok\n"
-            }
-            Err(why) => format!("error: {why}\n"),
-        };
-        (answer, Next::Line)
-    }
-
-    fn other(&self, name: &str, rest: &str) -> Result<String, String> {
-        let command = {
-            let settings = lock(&self.settings);
-            let commands = settings.commands.iter();
-            commands
-                .rev()
-                .find(|it| it.0 == name)
-                .map(|it| Arc::clone(&it.2))
-        };
-        match command {
-            Some(command) => Ok(command(rest)),
-            None => Err(format!("no command {:?}: try help", name)),
-        }
-    }
-
-    fn help(&self) -> String {
-        let mut text = "\
-info       the process, its hubs and its limits
-greenlets  who runs and who waits, as a tree
-stats      what each hub has counted
-kill ID    kill a greenlet by its number
-monitor MS report who holds a hub for longer, in ms; 0: nobody
-help       this
-quit       end the connection
-"
-        .to_owned();
-        for (name, help, _) in &lock(&self.settings).commands {
-            writeln!(text, "{name:10} {help}").ok();
-        }
-        text
-    }
-
-    fn info(&self) -> String {
-        let limits = Hub::limits();
-        let program = std::env::current_exe().unwrap_or_default();
-        format!(
-            "process {}: {}\nbackdoor open for {:.0?}\nhubs: {}\ngreenlets: {} of at most {}, with \
-             stacks of {} bytes\ndescriptors: {} of at most {}\n",
-            std::process::id(),
-            program.display().to_string().escape_debug(),
-            self.begun.elapsed(),
-            Hub::count(),
-            Hub::greenlets(),
-            limits.greenlets,
-            limits.stack_size,
-            // The directory's own is one of them.
-            fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1)),
-            limits.descriptors,
-        )
-    }
-}
-
-fn stats() -> String {
-    Hub::stats().iter().fold(String::new(), |mut text, hub| {
-        writeln!(text, "{hub}").ok();
-        text
-    })
-}
-
-fn kill(id: &str) -> Result<String, String> {
-    let id: u64 = id
-        .parse()
-        .map_err(|_| format!("kill takes a greenlet's number, not {id:?}"))?;
-    match kill_greenlet(id) {
-        true => Ok(String::new()),
-        false => Err(format!("there is no greenlet {id}, or its hub is blocked")),
-    }
-}
-
-fn monitor(milliseconds: &str) -> Result<String, String> {
-    let milliseconds: u64 = milliseconds
-        .parse()
-        .map_err(|_| format!("monitor takes a time in milliseconds, not {milliseconds:?}"))?;
-    let limit = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
-    Hub::monitor(limit)
-        .map(|()| String::new())
-        .map_err(|error| error.to_string())
 }
 
 impl fmt::Debug for BackdoorServer {
