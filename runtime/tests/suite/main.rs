@@ -24,6 +24,7 @@ mod event;
 mod fairness;
 mod fileobject;
 mod footprint;
+mod gevent_issues;
 mod greenlets;
 mod hooks;
 mod imap_limits;
