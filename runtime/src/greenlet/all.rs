@@ -34,6 +34,8 @@ pub fn joinall<'a, T: 'a>(
     timeout: Option<Duration>,
 ) -> bool {
     let deadline = switch::deadline(timeout);
+    // Also if there is none of them.
+    switch::check();
     let mut all = true;
     for greenlet in greenlets {
         all &= await_end(&greenlet.task, deadline);

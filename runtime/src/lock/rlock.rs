@@ -59,7 +59,7 @@ impl RLock {
     /// Takes the lock if no other holds it: gevent's `acquire(blocking=False)`.
     #[must_use = "without the lock nothing may be released"]
     pub fn try_acquire(&self) -> bool {
-        self.take(Semaphore::try_acquire)
+        self.take(|| (), Semaphore::try_acquire)
     }
 
     /// Takes the lock as [`acquire`](RLock::acquire) does, and releases it when the value is dropped:
@@ -115,13 +115,14 @@ impl RLock {
     }
 
     fn acquire_until(&self, deadline: Option<u64>) -> bool {
-        self.take(|free| free.acquire_until(deadline))
+        self.take(switch::check, |free| free.acquire_until(deadline))
     }
 
-    /// Takes it once more if the caller has it, else by `acquire`.
-    fn take(&self, acquire: impl FnOnce(&Semaphore) -> bool) -> bool {
+    /// Takes it once more if the caller has it, after `again`, else by `acquire`.
+    fn take(&self, again: impl FnOnce(), acquire: impl FnOnce(&Semaphore) -> bool) -> bool {
         let me = caller();
         if self.owner.load(Ordering::Relaxed) == me {
+            again();
             let count = self.count.load(Ordering::Relaxed).checked_add(1);
             let count = count.expect("an RLock is acquired more often than can be counted");
             self.count.store(count, Ordering::Relaxed);

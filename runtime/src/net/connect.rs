@@ -167,6 +167,9 @@ fn connect_to_first(
 
 /// A socket that connects, and whether it has.
 fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<(OwnedFd, bool)> {
+    // What fails at once, again and again, is no reason to keep the hub for oneself.
+    switch::share();
+    switch::check();
     let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),

@@ -32,6 +32,7 @@ pub fn getaddrinfo(
     port: u16,
     timeout: Option<Duration>,
 ) -> io::Result<Vec<SocketAddr>> {
+    switch::check();
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

@@ -320,6 +320,7 @@ impl Group {
     }
 
     fn kill_until(&self, deadline: Option<u64>) -> bool {
+        switch::check();
         loop {
             let members = self.roster.all();
             if members.is_empty() {

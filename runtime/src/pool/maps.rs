@@ -10,6 +10,7 @@ use super::imap::{Feed, Imap};
 use crate::error::{JoinError, Payload, SpawnError};
 use crate::greenlet::{Builder, Greenlet};
 use crate::panics::is_interrupt;
+use crate::switch;
 use crate::sys::current;
 use crate::task::Task;
 
@@ -248,6 +249,8 @@ fn refused(source: SpawnError) -> JoinError {
 
 /// Runs `f` in the caller, as if in a greenlet of its own.
 fn run_here<T>(f: impl FnOnce() -> T) -> Result<T, JoinError> {
+    // As the wait for a member would.
+    switch::check();
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(value) => Ok(value),
         Err(payload) if is_interrupt(&*payload) => resume_unwind(payload),

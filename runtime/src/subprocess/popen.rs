@@ -60,6 +60,9 @@ impl Popen {
     /// What [`Command::spawn`] says, with the program: there is no such program, it may not be run,
     /// a limit is reached.
     pub fn new(command: &mut Command) -> io::Result<Popen> {
+        // What fails at once, again and again, is no reason to keep the hub for oneself.
+        switch::share();
+        switch::check();
         // Before there is a process that nobody could wait for.
         hub::try_runtime().map_err(io::Error::other)?;
         let spawned = command.spawn().map_err(explain);

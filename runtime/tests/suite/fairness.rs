@@ -16,7 +16,7 @@ use crate::others::spin;
 use crate::support::{deadline, spawn_on};
 
 /// Runs `busy` for ever on each hub, until I/O and timers of the same hub have had their turns.
-fn check(busy: fn(&Arc<AtomicBool>) -> Vec<Greenlet<()>>) {
+pub(crate) fn check(busy: fn(&Arc<AtomicBool>) -> Vec<Greenlet<()>>) {
     let _deadline = deadline();
     for hub in 0..Hub::count() {
         let over = Arc::new(AtomicBool::new(false));
@@ -59,7 +59,7 @@ fn check(busy: fn(&Arc<AtomicBool>) -> Vec<Greenlet<()>>) {
 }
 
 /// Greenlets of the caller's hub that call `f` until `over`.
-fn loops(over: &Arc<AtomicBool>, count: usize, f: fn()) -> Vec<Greenlet<()>> {
+pub(crate) fn loops(over: &Arc<AtomicBool>, count: usize, f: fn()) -> Vec<Greenlet<()>> {
     (0..count)
         .map(|_| {
             let over = Arc::clone(over);

@@ -22,6 +22,7 @@ mod backdoor;
 mod config;
 mod event;
 mod fairness;
+mod fairness_at_once;
 mod fileobject;
 mod footprint;
 mod gevent_issues;
