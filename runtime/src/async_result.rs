@@ -233,9 +233,10 @@ impl<T, E> Waitable for AsyncResult<T, E> {
 
 impl<T, E> fmt::Debug for AsyncResult<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiters = lock(&self.waiting).waiters.len();
         f.debug_struct("AsyncResult")
             .field("ready", &self.ready())
-            .field("waiters", &lock(&self.waiting).waiters.len())
+            .field("waiters", &waiters)
             .finish_non_exhaustive()
     }
 }

@@ -209,7 +209,7 @@ impl Payload {
 }
 
 impl Payload {
-    /// The text of it, if it has one.
+    /// A copy of its text, if it has one: who prints it must not keep the lock.
     pub(crate) fn text(&self) -> Option<String> {
         let payload = lock(&self.0);
         panics::message(&**payload).map(str::to_owned)
@@ -218,8 +218,7 @@ impl Payload {
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let payload = lock(&self.0);
-        match panics::message(&**payload) {
+        match self.text() {
             Some(message) => write!(f, "{message:?}"),
             None => f.write_str("Any { .. }"),
         }
@@ -275,26 +274,20 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::Killed { name } => write!(f, "greenlet '{name}' was killed"),
-            JoinError::KilledWith { name, payload } => {
-                let payload = lock(&payload.0);
-                match panics::message(&**payload) {
-                    Some(message) => write!(f, "greenlet '{name}' was killed: {message}"),
-                    None => write!(f, "greenlet '{name}' was killed"),
-                }
-            }
+            JoinError::KilledWith { name, payload } => match payload.text() {
+                Some(message) => write!(f, "greenlet '{name}' was killed: {message}"),
+                None => write!(f, "greenlet '{name}' was killed"),
+            },
             JoinError::TimedOut { name } => {
                 write!(
                     f,
                     "greenlet '{name}' ended by a time-out that nobody caught"
                 )
             }
-            JoinError::Panicked { name, payload } => {
-                let payload = lock(&payload.0);
-                match panics::message(&**payload) {
-                    Some(message) => write!(f, "greenlet '{name}' panicked: {message}"),
-                    None => write!(f, "greenlet '{name}' panicked"),
-                }
-            }
+            JoinError::Panicked { name, payload } => match payload.text() {
+                Some(message) => write!(f, "greenlet '{name}' panicked: {message}"),
+                None => write!(f, "greenlet '{name}' panicked"),
+            },
             JoinError::Refused { name, .. } => write!(f, "greenlet '{name}' could not be started"),
             JoinError::Unwinding => f.write_str("the caller unwinds and may not wait"),
         }

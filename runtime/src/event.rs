@@ -128,10 +128,13 @@ impl Waitable for Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = lock(&self.state);
+        let (set, waiters) = {
+            let state = lock(&self.state);
+            (state.set, state.waiters.len())
+        };
         f.debug_struct("Event")
-            .field("set", &state.set)
-            .field("waiters", &state.waiters.len())
+            .field("set", &set)
+            .field("waiters", &waiters)
             .finish()
     }
 }

@@ -169,8 +169,9 @@ impl Drop for Received<'_> {
 
 impl fmt::Debug for Condvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiters = lock(&self.waiters).len();
         f.debug_struct("Condvar")
-            .field("waiters", &lock(&self.waiters).len())
+            .field("waiters", &waiters)
             .finish()
     }
 }

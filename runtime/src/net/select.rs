@@ -177,7 +177,8 @@ fn not_registered(fd: RawFd) -> io::Error {
 
 impl fmt::Debug for Poll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Poll").field(&*lock(&self.wanted)).finish()
+        let wanted = lock(&self.wanted).clone();
+        f.debug_tuple("Poll").field(&wanted).finish()
     }
 }
 

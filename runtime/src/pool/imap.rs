@@ -197,8 +197,9 @@ impl<H: Handle> Feed<H> {
     }
 
     pub(crate) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let begun = lock(&self.shared.begun).len();
         f.debug_struct(name)
-            .field("begun", &lock(&self.shared.begun).len())
+            .field("begun", &begun)
             .field("fed", &self.feeder.is_none())
             .finish_non_exhaustive()
     }

@@ -268,13 +268,20 @@ fn wake(next: Option<Arc<Waiter>>, lookers: Vec<Arc<Waiter>>) {
 
 impl fmt::Debug for Roster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = lock(&self.state);
-        f.debug_struct("Roster")
-            .field("members", &state.members.len())
-            .field("size", &state.places.limit())
-            .field("spawners", &state.places.waiting())
-            .field("joiners", &state.joiners.len())
-            .field("lookers", &state.lookers.len())
-            .finish()
+        let fields = {
+            let state = lock(&self.state);
+            [
+                ("members", state.members.len()),
+                ("size", state.places.limit()),
+                ("spawners", state.places.waiting()),
+                ("joiners", state.joiners.len()),
+                ("lookers", state.lookers.len()),
+            ]
+        };
+        let mut text = f.debug_struct("Roster");
+        for (name, number) in &fields {
+            text.field(name, number);
+        }
+        text.finish()
     }
 }

@@ -210,8 +210,8 @@ impl<'scope> Scope<'scope, '_> {
 
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let children = lock(&self.children);
-        let alive = children.list.iter().filter(|child| !child.is_over());
+        let children = lock(&self.children).list.clone();
+        let alive = children.iter().filter(|child| !child.is_over());
         f.debug_struct("Scope")
             .field("greenlets", &alive.count())
             .finish_non_exhaustive()

@@ -441,13 +441,20 @@ fn slots(maxsize: usize) -> usize {
 
 impl fmt::Debug for Crew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = lock(&self.state);
-        f.debug_struct("ThreadPool")
-            .field("len", &state.slots.taken())
-            .field("size", &state.threads)
-            .field("maxsize", &state.maxsize)
-            .field("idle", &state.idle)
-            .field("spawners", &state.slots.waiting())
-            .finish_non_exhaustive()
+        let fields = {
+            let state = lock(&self.state);
+            [
+                ("len", state.slots.taken()),
+                ("size", state.threads),
+                ("maxsize", state.maxsize),
+                ("idle", state.idle),
+                ("spawners", state.slots.waiting()),
+            ]
+        };
+        let mut text = f.debug_struct("ThreadPool");
+        for (name, number) in &fields {
+            text.field(name, number);
+        }
+        text.finish_non_exhaustive()
     }
 }

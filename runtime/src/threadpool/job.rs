@@ -187,11 +187,14 @@ impl<T> Waitable for ThreadResult<T> {
 
 impl<T> fmt::Debug for ThreadResult<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = lock(&self.job.state);
+        let (begun, ready, waiters) = {
+            let state = lock(&self.job.state);
+            (state.work.is_none(), state.ended, state.waiters.len())
+        };
         f.debug_struct("ThreadResult")
-            .field("begun", &state.work.is_none())
-            .field("ready", &state.ended)
-            .field("waiters", &state.waiters.len())
+            .field("begun", &begun)
+            .field("ready", &ready)
+            .field("waiters", &waiters)
             .finish()
     }
 }

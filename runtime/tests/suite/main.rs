@@ -47,6 +47,7 @@ mod pinning;
 mod pool;
 mod pool_fire;
 mod pool_maps;
+mod printing;
 mod queue;
 mod reentrance;
 mod refusals;
