@@ -224,6 +224,7 @@ impl ThreadPool {
     /// bound but the pool's, and results that wait are not bounded).
     ///
     /// When the iterator that is returned is dropped, what has not begun is not run.
+    #[track_caller]
     pub fn imap<F, I, T>(&self, f: F, items: I, maxsize: usize) -> ThreadImap<T>
     where
         I: IntoIterator + Send + 'static,
@@ -236,6 +237,7 @@ impl ThreadPool {
 
     /// As [`imap`](ThreadPool::imap), but gives each result as soon as it is there: gevent's
     /// `imap_unordered`.
+    #[track_caller]
     pub fn imap_unordered<F, I, T>(&self, f: F, items: I, maxsize: usize) -> ThreadImap<T>
     where
         I: IntoIterator + Send + 'static,
@@ -246,6 +248,7 @@ impl ThreadPool {
         ThreadImap(self.feed(f, items, maxsize, false))
     }
 
+    #[track_caller]
     fn feed<F, I, T>(&self, f: F, items: I, maxsize: usize, ordered: bool) -> Feed<Wanted<T>>
     where
         I: IntoIterator + Send + 'static,

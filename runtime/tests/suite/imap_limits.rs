@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{
-    Event, Group, JoinError, ThreadPool, WaitsFor, current_id, sleep, spawn, spawn_local,
+    Event, Group, JoinError, ThreadPool, WaitsFor, current_id, run_info, sleep, spawn, spawn_local,
     with_timeout,
 };
 
@@ -118,4 +118,24 @@ fn an_imap_that_is_killed_while_it_waits_lets_its_members_run() {
     assert_eq!(group.len(), 2);
     go.set();
     assert!(group.join(Some(Duration::from_secs(30))));
+}
+
+/// Where the greenlet was spawned that feeds an `imap` made on this line of this file.
+fn site_of_feeder(line: u32) -> bool {
+    let info = run_info();
+    let mut feeders = info.greenlets.iter().filter(|it| it.name == "imap");
+    feeders.any(|it| (it.spawned_at.file(), it.spawned_at.line()) == (file!(), line))
+}
+
+#[test]
+fn the_feeder_of_an_imap_is_known_by_where_the_imap_was_made() {
+    let _deadline = deadline();
+    let (group, threads) = (Group::new(), ThreadPool::new(1));
+    let never = || std::iter::from_fn(|| Event::new().wait().then_some(1));
+    let (_results, line) = (group.imap(|n| n, never(), 0), line!());
+    eventually("it is known", || site_of_feeder(line));
+    let (_results, line) = (threads.imap(|n| n, never(), 0), line!());
+    eventually("it is known", || site_of_feeder(line));
+    let (_results, line) = (threads.imap_unordered(|n| n, never(), 0), line!());
+    eventually("it is known", || site_of_feeder(line));
 }
