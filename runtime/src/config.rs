@@ -49,9 +49,9 @@ pub(crate) struct Asked {
 /// The hubs of the process: gevent's hub, one per worker thread.
 ///
 /// They start with the first greenlet. Settings come from [`Hub::config`], else from the
-/// environment (`GREENWOOD_HUBS`, `GREENWOOD_STACK_SIZE` in bytes, `GREENWOOD_THREADPOOL_SIZE`),
-/// else there is one hub per available core, a stack of [`DEFAULT_STACK_SIZE`] and a thread pool of
-/// [`DEFAULT_THREADPOOL_SIZE`].
+/// environment (`GREENWOOD_HUBS`, `GREENWOOD_STACK_SIZE` in bytes, `GREENWOOD_THREADPOOL_SIZE`,
+/// `GREENWOOD_MAX_BLOCKING_MS`), else there is one hub per available core, a stack of
+/// [`DEFAULT_STACK_SIZE`], a thread pool of [`DEFAULT_THREADPOOL_SIZE`] and no monitor.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Hub;
