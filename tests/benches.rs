@@ -211,18 +211,23 @@ fn options_are_taken() -> Result<()> {
         "uws".to_owned(),
         "some/where/uws_echo {port} --quiet=yes".to_owned(),
     );
-    assert_eq!(options.peers, [expected]);
-    let names: Vec<_> = options.cases.iter().map(|case| case.name()).collect();
+    assert_eq!(options.common.peers, [expected]);
+    let names: Vec<_> = options
+        .common
+        .cases
+        .iter()
+        .map(|case| case.name())
+        .collect();
     assert_eq!(names, ["pipe", "idle20k"]);
-    assert_eq!(options.rounds, 7);
-    assert_eq!(options.duration, Duration::from_millis(500));
+    assert_eq!(options.common.rounds, 7);
+    assert_eq!(options.common.duration, Duration::from_millis(500));
     assert!(options.floor && !options.parked);
     Ok(())
 }
 
 #[test]
 fn half_wants_the_highest_rate_first() {
-    let cases = |line| options(line).cases;
+    let cases = |line| options(line).common.cases;
     assert_eq!(cases("--cases half"), [ECHO, Case::Half]);
     assert_eq!(cases("--cases half,64"), [ECHO, Case::Half]);
     assert_eq!(cases("--cases 64,half"), [ECHO, Case::Half]);

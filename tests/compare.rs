@@ -120,13 +120,18 @@ fn options_are_taken() -> Result<()> {
     let line = "--bench --peer go=some/go_runtime --cases yield,idle --rounds 7 --secs 0.25";
     let options = options(line)?.ok_or("nothing to do")?;
     assert_eq!(
-        options.peers,
+        options.common.peers,
         [("go".to_owned(), "some/go_runtime".to_owned())]
     );
-    let names: Vec<_> = options.cases.iter().map(|case| case.name()).collect();
+    let names: Vec<_> = options
+        .common
+        .cases
+        .iter()
+        .map(|case| case.name())
+        .collect();
     assert_eq!(names, ["yield", "idle"]);
     assert_eq!(
-        (options.rounds, options.duration),
+        (options.common.rounds, options.common.duration),
         (7, Duration::from_millis(250))
     );
     Ok(())

@@ -154,13 +154,10 @@ pub(crate) const ALL: [Case; 13] = [
 ];
 
 impl Measurable for Case {
+    const ALL: &[Case] = &ALL;
     const BASE: Kind = Kind::Ours;
 
     fn name(self) -> &'static str {
         self.name
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        ALL.into_iter().find(|case| case.name == name)
     }
 }

@@ -1,7 +1,7 @@
 //! Contenders: processes that do what they are told, and say what it took.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,14 @@ use crate::Result;
 use crate::case::{Case, Measure};
 use crate::options::Options;
 use crate::report::example::built;
+use crate::report::process::{Running, pause};
 use crate::report::sample::Sample;
 use crate::report::system::{self, Cores, Cpu};
 
 /// The example that is our contender.
 const OURS: &str = "runtime_works";
 
-/// How long a contender may take from one line to the next.
+/// How long a contender may take from one line to the next, and from the last to its end.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// How many operations were counted.
@@ -29,6 +30,8 @@ pub(crate) const BUSY_PERCENT: &str = "busy_percent";
 pub(crate) const LATE_P50_US: &str = "late_p50_us";
 pub(crate) const LATE_P99_US: &str = "late_p99_us";
 pub(crate) const LATE_MAX_US: &str = "late_max_us";
+/// The memory before the first of the greenlets.
+const READY: &str = "ready";
 /// Resident memory per parked greenlet: at first, and after each has used 40 KiB of its stack.
 pub(crate) const BYTES: &str = "bytes";
 pub(crate) const BYTES_USED: &str = "bytes_after_40_kib";
@@ -55,7 +58,7 @@ impl Contender {
             ours: true,
             words: vec![built(OURS)?],
         }];
-        for (name, command) in &options.peers {
+        for (name, command) in &options.common.peers {
             all.push(Contender::peer(name, command));
         }
         Ok(all)
@@ -91,7 +94,7 @@ impl Contender {
         let numbers = [
             case.count.to_string(),
             case.threads.to_string(),
-            options.duration.as_secs_f64().to_string(),
+            options.common.duration.as_secs_f64().to_string(),
         ];
         let [count, threads, secs] = numbers.each_ref().map(String::as_str);
         let start = || self.start(&[case.work, count, threads, secs]);
@@ -120,17 +123,17 @@ impl Contender {
             }
         });
         Ok(Process {
-            child,
+            child: Running(child),
             input,
             lines,
         })
     }
 }
 
-/// A contender at work. It is killed when it is dropped.
+/// A contender at work.
 #[derive(Debug)]
 struct Process {
-    child: Child,
+    child: Running,
     input: ChildStdin,
     lines: Receiver<String>,
 }
@@ -232,29 +235,14 @@ impl Process {
 
     /// Waits for its end, when it has closed its output.
     fn end(&mut self) -> Result<()> {
-        let status = self.child.wait()?;
-        if status.success() {
-            return Ok(());
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("it has ended: {status}").into()),
+                None => pause(Duration::from_millis(1)),
+            }
         }
-        Err(format!("it has ended: {status}").into())
+        Err(format!("it does not end for {} s", LIMIT.as_secs()).into())
     }
-}
-
-/// The memory before the first of the greenlets.
-const READY: &str = "ready";
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is a plain thread: there is no hub to be blocked"
-)]
-fn pause(duration: Duration) {
-    std::thread::sleep(duration);
 }

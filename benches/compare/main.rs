@@ -18,6 +18,7 @@
 //! | `--from PATH` | results of earlier runs (a file, or a folder of them; may be repeated) in place of measuring |
 //! | `--markdown` | tables for a page |
 //! | `--plots FOLDER` | what there is to be seen, as SVG |
+//! | `--help` | this text |
 //!
 //! Without options it is a short run of ours alone, whose figures say no more than that it works.
 //!
@@ -61,12 +62,12 @@ mod plot;
 mod report;
 mod table;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use case::Case;
 use child::Contender;
 use options::Options;
+use report::program;
 use report::results::{Kind, Measurable as _};
 use report::system::{Cores, Machine};
 
@@ -76,65 +77,30 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 type Results = report::results::Results<Case>;
 
 fn main() -> ExitCode {
-    let options = match options::parse(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("compare: {error}; benches/compare/main.rs has the options");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&options) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("compare: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("compare", include_str!("main.rs"), options::parse, run)
 }
 
 /// Measures and prints; whether all went well.
 fn run(options: &Options) -> Result<bool> {
-    // Before an hour of measuring, not after it.
-    let folders = [
-        options.json.as_deref().and_then(Path::parent),
-        options.plots.as_deref(),
-    ];
-    for folder in folders.into_iter().flatten() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let results = if options.from.is_empty() {
-        measure(options)?
-    } else {
-        read(options)?
-    };
+    let measure = || measure(options);
+    let show = |results: &Results| show(options, results);
+    let results = program::results(&options.common, measure, show, plot::all)?;
     print!("{}", bars::verdicts(&results));
-    if let Some(file) = &options.json {
-        std::fs::write(file, results.to_json()?)?;
-    }
-    if let Some(folder) = &options.plots {
-        for (name, svg) in plot::all(&results) {
-            std::fs::write(folder.join(name), svg)?;
-        }
-    }
     Ok(results.all_well())
 }
 
 /// What earlier runs have written.
-fn read(options: &Options) -> Result<Results> {
-    let results = Results::from_files(&options.from)?;
-    println!("{}", table::heading(&results));
-    if options.markdown {
-        println!("{}", table::all(&results));
-        return Ok(results);
+fn show(options: &Options, results: &Results) {
+    println!("{}", table::heading(results));
+    if options.common.markdown {
+        println!("{}", table::all(results));
+        return;
     }
     for case in case::ALL {
         if results.has(case) {
-            println!("{}", table::table(&results, case));
+            println!("{}", table::table(results, case));
         }
     }
-    Ok(results)
 }
 
 fn measure(options: &Options) -> Result<Results> {
@@ -151,13 +117,13 @@ fn measure(options: &Options) -> Result<Results> {
     let settings = table::settings(options, &contenders)?;
     let mut results = Results::new(names.collect(), Machine::this(&cores), settings);
     println!("{}", table::heading(&results));
-    for &case in &options.cases {
+    for &case in &options.common.cases {
         if case.threads > cores.count() {
             println!("{}: there are too few cores\n", case.name());
             continue;
         }
         let mut able = vec![true; contenders.len()];
-        for round in 0..options.rounds {
+        for round in 0..options.common.rounds {
             for turn in 0..contenders.len() {
                 let i = (turn + round) % contenders.len();
                 if !able[i] {
@@ -175,7 +141,7 @@ fn measure(options: &Options) -> Result<Results> {
         }
         println!("{}", table::table(&results, case));
     }
-    if options.markdown {
+    if options.common.markdown {
         println!("{}", table::all(&results));
     }
     Ok(results)

@@ -4,24 +4,19 @@ use crate::Results;
 use crate::case::{ALL, Case, Measure};
 use crate::child::{BYTES, BYTES_USED, CPU_NS, LATE_P50_US, LATE_P99_US};
 use crate::report::chart::{Chart, Group};
-use crate::report::plot::{absolute, bars, subtitle};
+use crate::report::plot::{absolute, bars, drawn, subtitle, with_bars};
 use crate::table::{Unit, times};
 
 /// Ratios beyond are cut off: the bars of what is fifty times slower would hide all else.
 const RATIO_CAP: f64 = 5.0;
 
-/// Names of files, and what belongs into them. A plot for which there are no results is left out.
+/// The files of [`drawn`].
 pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
-    let charts = [
+    drawn([
         ("time.svg", time(results)),
         ("timers.svg", timers(results)),
         ("memory.svg", memory(results)),
-    ];
-    charts
-        .into_iter()
-        .filter(|(_, chart)| !chart.groups.is_empty())
-        .map(|(name, chart)| (name, chart.draw()))
-        .collect()
+    ])
 }
 
 /// Processor time of each kind of operation, as multiples of ours.
@@ -88,9 +83,5 @@ fn of(
             }),
         })
     });
-    with_bars(groups)
-}
-
-fn with_bars(groups: impl Iterator<Item = Group>) -> Vec<Group> {
-    groups.filter(|group| !group.bars.is_empty()).collect()
+    groups.collect()
 }

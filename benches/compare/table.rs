@@ -53,7 +53,10 @@ pub(crate) fn settings(options: &Options, contenders: &[Contender]) -> Result<Ma
         versions.insert(contender.name.clone(), contender.version()?.into());
     }
     Ok(Map::from_iter([
-        (SECS.to_owned(), options.duration.as_secs_f64().into()),
+        (
+            SECS.to_owned(),
+            options.common.duration.as_secs_f64().into(),
+        ),
         (IDLE_SECS.to_owned(), options.idle.as_secs_f64().into()),
         (VERSIONS.to_owned(), versions.into()),
     ]))

@@ -95,6 +95,7 @@ pub(crate) const ALL: [Case; 10] = [
 ];
 
 impl Measurable for Case {
+    const ALL: &[Case] = &ALL;
     const BASE: Kind = Kind::Peer;
 
     fn name(self) -> &'static str {
@@ -105,10 +106,6 @@ impl Measurable for Case {
             Case::Handshake => "handshake",
             Case::Idle(idle) => idle.name,
         }
-    }
-
-    fn named(name: &str) -> Option<Case> {
-        ALL.into_iter().find(|case| case.name() == name)
     }
 }
 

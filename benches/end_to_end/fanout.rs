@@ -39,7 +39,7 @@ pub(crate) fn measure(server: &Server, case: &FanOut, options: &Options) -> Resu
     let me = std::process::id();
     let (server_before, me_before) = (server.cpu()?, Cpu::of(me)?);
     let began = Instant::now();
-    while began.elapsed() < options.duration {
+    while began.elapsed() < options.common.duration {
         audience.publish(&mut latencies)?;
     }
     let elapsed = began.elapsed();

@@ -54,7 +54,7 @@ pub(crate) fn measure(server: &Server, options: &Options) -> Result<Sample> {
     let me = std::process::id();
     let (server_before, me_before) = (server.cpu()?, Cpu::of(me)?);
     let began = Instant::now();
-    run.until(began + options.duration)?;
+    run.until(began + options.common.duration)?;
     let elapsed = began.elapsed();
     let sample = sample::of_traffic(
         elapsed,

@@ -9,10 +9,11 @@ use crate::Result;
 use crate::case::Idle;
 use crate::connection;
 use crate::options::Options;
+use crate::report::process::pause;
 use crate::report::results::Kind;
 use crate::report::system::{self, Cores};
 use crate::sample::{self, Sample};
-use crate::server::{Server, ServerCommand, pause};
+use crate::server::{Server, ServerCommand};
 
 /// What the server is given to put itself in order: one may give memory back only after a while.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -55,7 +56,7 @@ pub(crate) fn measure(
 
     let cpu_before = server.cpu()?;
     let began = Instant::now();
-    pause(options.duration.max(SHORTEST));
+    pause(options.common.duration.max(SHORTEST));
     let busy = server.cpu()?.since(&cpu_before).busy();
     let elapsed = began.elapsed();
 

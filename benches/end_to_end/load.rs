@@ -118,7 +118,7 @@ fn closed_loop(
     run.until(Instant::now() + WARM_UP, &mut latencies)?;
     latencies.clear();
     steps.next();
-    run.until(Instant::now() + options.duration, &mut latencies)?;
+    run.until(Instant::now() + options.common.duration, &mut latencies)?;
     steps.next();
     run.finish()?;
     steps.next();

@@ -23,6 +23,7 @@
 //! | `--from PATH` | results of earlier runs (a file, or a folder of them; may be repeated) in place of measuring |
 //! | `--markdown` | tables for a page |
 //! | `--plots FOLDER` | what there is to be seen, as SVG |
+//! | `--help` | this text |
 //!
 //! Without options it is a short run of ours alone, whose figures say no more than that it works.
 //!
@@ -100,11 +101,11 @@ mod sample;
 mod server;
 mod table;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use case::Case;
 use options::Options;
+use report::program;
 use report::results::Kind;
 use report::system::{self, Cores, Machine};
 use results::Results;
@@ -114,61 +115,26 @@ use server::Server;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    let options = match options::parse(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("end_to_end: {error}; benches/end_to_end/main.rs has the options");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&options) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("end_to_end: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("end_to_end", include_str!("main.rs"), options::parse, run)
 }
 
 /// Measures and prints; whether all went well.
 fn run(options: &Options) -> Result<bool> {
-    // Before an hour of measuring, not after it.
-    let folders = [
-        options.json.as_deref().and_then(Path::parent),
-        options.plots.as_deref(),
-    ];
-    for folder in folders.into_iter().flatten() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let results = if options.from.is_empty() {
-        measure(options)?
-    } else {
-        read(options)?
-    };
-    if let Some(file) = &options.json {
-        std::fs::write(file, results.to_json()?)?;
-    }
-    if let Some(folder) = &options.plots {
-        for (name, svg) in plot::all(&results) {
-            std::fs::write(folder.join(name), svg)?;
-        }
-    }
+    let measure = || measure(options);
+    let show = |results: &Results| show(options, results);
+    let results = program::results(&options.common, measure, show, plot::all)?;
     Ok(results.all_well())
 }
 
 /// What earlier runs have written.
-fn read(options: &Options) -> Result<Results> {
-    let results = Results::from_files(&options.from)?;
-    println!("{}", table::heading(&results));
+fn show(options: &Options, results: &Results) {
+    println!("{}", table::heading(results));
     let table = options.table();
     for case in case::ALL {
         if results.has(case) {
-            println!("{}", table(&results, case));
+            println!("{}", table(results, case));
         }
     }
-    Ok(results)
 }
 
 fn measure(options: &Options) -> Result<Results> {
@@ -177,7 +143,7 @@ fn measure(options: &Options) -> Result<Results> {
     system::raise_descriptor_limit();
     let servers = commands.iter();
     let servers = servers.map(|command| (command.name.clone(), command.kind));
-    let settings = table::settings(options.duration, options.text);
+    let settings = table::settings(options.common.duration, options.text);
     let mut results = Results::new(servers.collect(), Machine::this(&cores), settings);
     println!("{}", table::heading(&results));
     if commands.iter().any(|command| cores.shared(command.cores)) {
@@ -189,7 +155,7 @@ fn measure(options: &Options) -> Result<Results> {
         .iter()
         .map(|command| Server::start(command, &cores))
         .collect::<Result<Vec<_>>>()?;
-    for &case in &options.cases {
+    for &case in &options.common.cases {
         let rate = options
             .rate
             .unwrap_or_else(|| results::highest_rate(&results) / 2.0);
@@ -199,7 +165,7 @@ fn measure(options: &Options) -> Result<Results> {
                 .map_or("half of the highest rate", |_| "as asked for");
             println!("The open loop sends {rate:.0} messages/s, {what}.");
         }
-        for round in 0..options.rounds {
+        for round in 0..options.common.rounds {
             for turn in 0..commands.len() {
                 let i = (turn + round) % commands.len();
                 let (command, server) = (&commands[i], &servers[i]);
@@ -228,7 +194,7 @@ fn measure(options: &Options) -> Result<Results> {
 impl Options {
     /// What makes the tables.
     fn table(&self) -> fn(&Results, Case) -> String {
-        if self.markdown {
+        if self.common.markdown {
             table::markdown
         } else {
             table::table

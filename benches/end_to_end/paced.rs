@@ -28,7 +28,7 @@ pub(crate) fn measure(server: &Server, rate: f64, options: &Options) -> Result<S
     let me = std::process::id();
     let (server_before, me_before) = (server.cpu()?, Cpu::of(me)?);
     let began = Instant::now();
-    run.during(options.duration, &mut latencies, &mut late)?;
+    run.during(options.common.duration, &mut latencies, &mut late)?;
     Ok(sample::of_traffic(
         began.elapsed(),
         &latencies,

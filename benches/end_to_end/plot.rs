@@ -2,14 +2,14 @@
 
 use crate::case::{ALL, Case};
 use crate::report::chart::{Chart, Group};
-use crate::report::plot::{absolute, bars, decimals, subtitle};
+use crate::report::plot::{absolute, bars, decimals, drawn, subtitle, with_bars};
 use crate::results::Results;
 use crate::sample;
 
 /// Ratios beyond are cut off: the bars of what is ten times slower would hide all else.
 const RATIO_CAP: f64 = 2.0;
 
-/// Names of files, and what belongs into them. A plot for which there are no results is left out.
+/// The files of [`drawn`].
 pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
     let base = results.name(results.base());
     let cpu = ratios(
@@ -28,17 +28,12 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
         ),
         |value| format!("{:.*}", decimals(value / 1e3), value / 1e3),
     );
-    let charts = [
+    drawn([
         ("cpu.svg", cpu),
         ("rate.svg", rate),
         ("latency.svg", latency(results)),
         ("memory.svg", memory(results)),
-    ];
-    charts
-        .into_iter()
-        .filter(|(_, chart)| !chart.groups.is_empty())
-        .map(|(name, chart)| (name, chart.draw()))
-        .collect()
+    ])
 }
 
 /// For each kind of traffic, each server's ratio to the base.
@@ -64,7 +59,7 @@ fn ratios(
         title: title.to_owned(),
         subtitle: subtitle(results),
         axis,
-        groups: groups.filter(|group| !group.bars.is_empty()).collect(),
+        groups: with_bars(groups),
         cap: RATIO_CAP,
         mark: Some(1.0),
     }
@@ -89,7 +84,7 @@ fn latency(results: &Results) -> Chart {
         results,
         "Latency at half of the highest rate",
         format!("µs from when a message was due; in brackets, as a multiple of {base}'s"),
-        groups.into(),
+        groups,
     )
 }
 
@@ -115,6 +110,6 @@ fn memory(results: &Results) -> Chart {
         results,
         "Resident memory of the server per idle connection",
         "KiB, without the kernel's".to_owned(),
-        groups.collect(),
+        groups,
     )
 }

@@ -1,12 +1,13 @@
 //! Servers under measurement: how they are started, and when they are ready.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::connection;
 use crate::options::Options;
 use crate::report::example::built;
+use crate::report::process::{Running, pause};
 use crate::report::results::Kind;
 use crate::report::system::{Cores, Cpu};
 
@@ -44,7 +45,7 @@ pub(crate) fn commands(options: &Options) -> Result<Vec<ServerCommand>> {
         parked
     });
     let mut commands = vec![ours];
-    for (name, command) in &options.peers {
+    for (name, command) in &options.common.peers {
         commands.push(ServerCommand::new(name, Kind::Peer, command)?);
     }
     commands.extend(parked);
@@ -92,10 +93,10 @@ impl ServerCommand {
     }
 }
 
-/// A server that runs. It is killed when it is dropped.
+/// A server that runs.
 #[derive(Debug)]
 pub(crate) struct Server {
-    child: Child,
+    child: Running,
     pub(crate) port: u16,
     pub(crate) kind: Kind,
 }
@@ -118,7 +119,11 @@ impl Server {
         })?;
         let child = child.map_err(|error| format!("{} ({program}): {error}", command.name))?;
         let kind = command.kind;
-        let mut server = Server { child, port, kind };
+        let mut server = Server {
+            child: Running(child),
+            port,
+            kind,
+        };
         let began = Instant::now();
         while let Err(error) = connection::open(port) {
             if let Some(status) = server.child.try_wait()? {
@@ -140,20 +145,4 @@ impl Server {
     pub(crate) fn cpu(&self) -> Result<Cpu> {
         Ok(Cpu::of(self.process())?)
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is a plain thread: there is no hub to be blocked"
-)]
-pub(crate) fn pause(duration: Duration) {
-    std::thread::sleep(duration);
 }

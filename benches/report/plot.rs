@@ -10,9 +10,9 @@ pub(crate) fn absolute<C: Measurable>(
     results: &Results<C>,
     title: &str,
     axis: String,
-    mut groups: Vec<Group>,
+    groups: impl IntoIterator<Item = Group>,
 ) -> Chart {
-    groups.retain(|group| !group.bars.is_empty());
+    let groups = with_bars(groups);
     let tones = [Tone::Ours, Tone::Base];
     let near = groups.iter().flat_map(|group| &group.bars);
     let near = near.filter(|bar| tones.contains(&bar.tone));
@@ -29,6 +29,23 @@ pub(crate) fn absolute<C: Measurable>(
         },
         mark: None,
     }
+}
+
+/// Names of files, and what belongs into them. A plot for which there are no results is left out.
+pub(crate) fn drawn<const N: usize>(
+    charts: [(&'static str, Chart); N],
+) -> Vec<(&'static str, String)> {
+    charts
+        .into_iter()
+        .filter(|(_, chart)| !chart.groups.is_empty())
+        .map(|(name, chart)| (name, chart.draw()))
+        .collect()
+}
+
+/// Those groups of which there are results.
+pub(crate) fn with_bars(groups: impl IntoIterator<Item = Group>) -> Vec<Group> {
+    let groups = groups.into_iter();
+    groups.filter(|group| !group.bars.is_empty()).collect()
 }
 
 /// One bar for each server that has such a value; `of` gives it, and what stands beside it.

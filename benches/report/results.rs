@@ -15,14 +15,18 @@ const SERVERS: &str = "servers";
 const SAMPLES: &str = "samples";
 
 /// What can be measured, by a name in the file and on the command line.
-pub(crate) trait Measurable: Copy + PartialEq {
+pub(crate) trait Measurable: Copy + PartialEq + 'static {
+    const ALL: &[Self];
+
     /// What the others are compared with: the first of this kind, or the first of all if there is
     /// none.
     const BASE: Kind;
 
     fn name(self) -> &'static str;
 
-    fn named(name: &str) -> Option<Self>;
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|case| case.name() == name)
+    }
 }
 
 /// What a server is to the measurements.
