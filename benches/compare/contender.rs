@@ -12,7 +12,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 /// How many greenlets take turns in the work `yield`.
-pub(crate) const TURNS: usize = 1_000;
+pub(crate) const TURNS: u64 = 1_000;
 
 /// How many are spawned before they are joined, in the work `spawn1k`.
 pub(crate) const BATCH: u64 = 1_000;

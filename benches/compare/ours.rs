@@ -78,39 +78,74 @@ fn all_at_once(count: u64) {
     assert_eq!(sum, (0..count).sum::<u64>());
 }
 
-fn turns(order: &Order) {
-    let mut passes = order.passes();
-    while let Some(count) = passes.next() {
-        let (first, second) = (Arc::new(Event::new()), Arc::new(Event::new()));
-        let arrived = Arc::new(CountDownLatch::new(TURNS));
-        let done = Arc::new(CountDownLatch::new(TURNS));
-        let turns = count / TURNS as u64;
-        let greenlets: Vec<_> = (0..TURNS)
-            .map(|_| {
-                let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-                let (arrived, done) = (Arc::clone(&arrived), Arc::clone(&done));
+/// Greenlets that wait until they are told to act, and again, when all have acted, to end.
+struct Crowd<T> {
+    gates: Arc<Gates>,
+    greenlets: Vec<Greenlet<T>>,
+}
+
+struct Gates {
+    first: Event,
+    second: Event,
+    arrived: CountDownLatch,
+    done: CountDownLatch,
+}
+
+impl<T: Send + 'static> Crowd<T> {
+    /// Starts so many, and returns when all wait. Each is given its number to act.
+    fn gather(count: u64, act: impl Fn(u64) -> T + Clone + Send + 'static) -> Crowd<T> {
+        let gates = Arc::new(Gates {
+            first: Event::new(),
+            second: Event::new(),
+            arrived: CountDownLatch::new(count as usize),
+            done: CountDownLatch::new(count as usize),
+        });
+        let greenlets = (0..count)
+            .map(|i| {
+                let (gates, act) = (Arc::clone(&gates), act.clone());
                 spawn(move || {
-                    arrived.count_down();
-                    assert!(first.wait());
-                    let mut switches = 0;
-                    while switches < turns {
-                        sleep(Duration::ZERO);
-                        switches += 1;
-                    }
-                    done.count_down();
-                    assert!(second.wait());
-                    switches
+                    gates.arrived.count_down();
+                    assert!(gates.first.wait());
+                    let result = act(i);
+                    gates.done.count_down();
+                    assert!(gates.second.wait());
+                    result
                 })
             })
             .collect();
-        assert!(arrived.wait());
+        assert!(gates.arrived.wait());
+        Crowd { gates, greenlets }
+    }
+
+    /// Returns when all have acted.
+    fn act(&self) {
+        self.gates.first.set();
+        assert!(self.gates.done.wait());
+    }
+
+    /// What each has returned.
+    fn end(self) -> impl Iterator<Item = T> {
+        self.gates.second.set();
+        self.greenlets.into_iter().map(join)
+    }
+}
+
+fn turns(order: &Order) {
+    let mut passes = order.passes();
+    while let Some(count) = passes.next() {
+        let turns = count / TURNS;
+        let crowd = Crowd::gather(TURNS, move |_| {
+            let mut switches = 0;
+            while switches < turns {
+                sleep(Duration::ZERO);
+                switches += 1;
+            }
+            switches
+        });
         passes.prepared();
-        first.set();
-        assert!(done.wait());
+        crowd.act();
         passes.done();
-        second.set();
-        let switches: u64 = greenlets.into_iter().map(join).sum();
-        assert_eq!(switches, count);
+        assert_eq!(crowd.end().sum::<u64>(), count);
     }
 }
 
@@ -162,67 +197,26 @@ fn round_trips(count: u64) {
 
 fn timers(count: u64) {
     let schedule = Arc::new(OnceLock::<Schedule>::new());
-    let (first, second) = (Arc::new(Event::new()), Arc::new(Event::new()));
-    let arrived = Arc::new(CountDownLatch::new(count as usize));
-    let slept = Arc::new(CountDownLatch::new(count as usize));
-    let greenlets: Vec<_> = (0..count)
-        .map(|i| {
-            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-            let (arrived, slept) = (Arc::clone(&arrived), Arc::clone(&slept));
-            let schedule = Arc::clone(&schedule);
-            spawn(move || {
-                arrived.count_down();
-                assert!(first.wait());
-                let due = schedule.get().expect("set before the start").due(i);
-                sleep(due.saturating_duration_since(Instant::now()));
-                let late = Schedule::late(due);
-                slept.count_down();
-                assert!(second.wait());
-                late
-            })
-        })
-        .collect();
-    assert!(arrived.wait());
+    let theirs = Arc::clone(&schedule);
+    let crowd = Crowd::gather(count, move |i| {
+        let due = theirs.get().expect("set before the start").due(i);
+        sleep(due.saturating_duration_since(Instant::now()));
+        Schedule::late(due)
+    });
     let schedule = schedule.get_or_init(Schedule::start);
-    first.set();
-    assert!(slept.wait());
-    let all = schedule.done();
-    second.set();
-    all.report(greenlets.into_iter().map(join).collect());
+    crowd.act();
+    let slept = schedule.done();
+    slept.report(crowd.end().collect());
 }
 
 fn parked(count: u64) {
     // What is made once is not the greenlets'.
     join(spawn(use_stack));
     stage("ready");
-    let (first, second) = (Arc::new(Event::new()), Arc::new(Event::new()));
-    let arrived = Arc::new(CountDownLatch::new(count as usize));
-    let used = Arc::new(CountDownLatch::new(count as usize));
-    let greenlets: Vec<_> = (0..count)
-        .map(|_| {
-            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-            let (arrived, used) = (Arc::clone(&arrived), Arc::clone(&used));
-            spawn(move || {
-                arrived.count_down();
-                assert!(first.wait());
-                let bytes = use_stack();
-                used.count_down();
-                assert!(second.wait());
-                bytes
-            })
-        })
-        .collect();
-    assert!(arrived.wait());
+    let crowd = Crowd::gather(count, |_| use_stack());
     stage("parked");
-    first.set();
-    assert!(used.wait());
+    crowd.act();
     stage("used");
-    second.set();
-    assert!(
-        greenlets
-            .into_iter()
-            .map(join)
-            .all(|bytes| bytes == STACK_USED)
-    );
+    assert!(crowd.end().all(|bytes| bytes == STACK_USED));
     println!("operations {count}");
 }

@@ -73,37 +73,59 @@ def all_at_once(count):
     assert sum(greenlet.get() for greenlet in greenlets) == sum(range(count))
 
 
+class Crowd:
+    """Greenlets that wait until they are told to act, and again, when all have acted, to end."""
+
+    def __init__(self, count, act):
+        """Each is given its number to act. All wait when this returns."""
+        first, second, arrived, done = Event(), Event(), Semaphore(0), Semaphore(0)
+
+        def member(i):
+            arrived.release()
+            first.wait()
+            result = act(i)
+            done.release()
+            second.wait()
+            return result
+
+        self.greenlets = [gevent.spawn(member, i) for i in range(count)]
+        self.first, self.second, self.done = first, second, done
+        for _ in self.greenlets:
+            arrived.acquire()
+
+    def act(self):
+        """Returns when all have acted."""
+        self.first.set()
+        for _ in self.greenlets:
+            self.done.acquire()
+
+    def end(self):
+        """What each has returned."""
+        self.second.set()
+        return (greenlet.get() for greenlet in self.greenlets)
+
+
 def turns(count, seconds):
     elapsed = cpu = passes = 0
     while elapsed < seconds * 1e9:
         # The first one warms up.
         each = (count if passes else count // 10) // TURNS
-        first, second, arrived, done = Event(), Event(), Semaphore(0), Semaphore(0)
 
-        def turn():
-            arrived.release()
-            first.wait()
+        def turn(_):
             switches = 0
             while switches < each:
                 gevent.sleep(0)
                 switches += 1
-            done.release()
-            second.wait()
             return switches
 
-        greenlets = [gevent.spawn(turn) for _ in range(TURNS)]
-        for _ in greenlets:
-            arrived.acquire()
+        crowd = Crowd(TURNS, turn)
         began, before = time.monotonic_ns(), time.process_time_ns()
-        first.set()
-        for _ in greenlets:
-            done.acquire()
+        crowd.act()
         if passes:
             elapsed += time.monotonic_ns() - began
             cpu += time.process_time_ns() - before
         passes += 1
-        second.set()
-        assert sum(greenlet.get() for greenlet in greenlets) == each * TURNS
+        assert sum(crowd.end()) == each * TURNS
     report((passes - 1) * count, elapsed, cpu)
 
 
@@ -145,30 +167,19 @@ def round_trips(count):
 
 
 def timers(count):
-    first, second, arrived, slept = Event(), Event(), Semaphore(0), Semaphore(0)
     began = None
 
-    def sleeper(i):
-        arrived.release()
-        first.wait()
+    def sleep(i):
         part = (i * 2_654_435_761 % 2**32) / (2**32 - 1)
         due = began + FIRST_DUE + SPREAD * part
         gevent.sleep(max(due - time.monotonic(), 0))
-        late = max(time.monotonic() - due, 0)
-        slept.release()
-        second.wait()
-        return late
+        return max(time.monotonic() - due, 0)
 
-    greenlets = [gevent.spawn(sleeper, i) for i in range(count)]
-    for _ in greenlets:
-        arrived.acquire()
+    crowd = Crowd(count, sleep)
     began, cpu = time.monotonic(), time.process_time_ns()
-    first.set()
-    for _ in greenlets:
-        slept.acquire()
+    crowd.act()
     elapsed, cpu = time.monotonic() - began, time.process_time_ns() - cpu
-    second.set()
-    late = sorted(greenlet.get() for greenlet in greenlets)
+    late = sorted(crowd.end())
     report(count, int(elapsed * 1e9), cpu)
     for name, part in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
         print(f"late_{name}_ns", int(late[int((count - 1) * part)] * 1e9))
@@ -182,27 +193,11 @@ def parked(count):
     gevent.spawn(use_stack).get()
     gevent.os.make_nonblocking(0)
     stage("ready")
-    first, second = Event(), Event()
-    arrived, used = Semaphore(0), Semaphore(0)
-
-    def greenlet():
-        arrived.release()
-        first.wait()
-        depth = use_stack()
-        used.release()
-        second.wait()
-        return depth
-
-    greenlets = [gevent.spawn(greenlet) for _ in range(count)]
-    for _ in range(count):
-        arrived.acquire()
+    crowd = Crowd(count, lambda _: use_stack())
     stage("parked")
-    first.set()
-    for _ in range(count):
-        used.acquire()
+    crowd.act()
     stage("used")
-    second.set()
-    assert all(greenlet.get() == DEPTH for greenlet in greenlets)
+    assert all(depth == DEPTH for depth in crowd.end())
     print("operations", count)
 
 

@@ -109,6 +109,43 @@ func allAtOnce(count int) {
 	check(sum == sumBelow(count))
 }
 
+// Goroutines that wait until they are told to act, and again, when all have acted, to end.
+type crowd struct {
+	first, second      chan struct{}
+	arrived, done, all sync.WaitGroup
+}
+
+// Starts so many, and returns when all wait. Each is given its number to act.
+func gather(count int, act func(i int)) *crowd {
+	c := &crowd{first: make(chan struct{}), second: make(chan struct{})}
+	c.arrived.Add(count)
+	c.done.Add(count)
+	c.all.Add(count)
+	for i := 0; i < count; i++ {
+		go func(i int) {
+			defer c.all.Done()
+			c.arrived.Done()
+			<-c.first
+			act(i)
+			c.done.Done()
+			<-c.second
+		}(i)
+	}
+	c.arrived.Wait()
+	return c
+}
+
+// Returns when all have acted.
+func (c *crowd) act() {
+	close(c.first)
+	c.done.Wait()
+}
+
+func (c *crowd) end() {
+	close(c.second)
+	c.all.Wait()
+}
+
 func turns(count int, limit time.Duration) {
 	var elapsed, used time.Duration
 	passes := 0
@@ -118,37 +155,22 @@ func turns(count int, limit time.Duration) {
 			// The first one warms up.
 			each /= 10
 		}
-		first, second := make(chan struct{}), make(chan struct{})
-		var arrived, done, all sync.WaitGroup
-		arrived.Add(turnsAtOnce)
-		done.Add(turnsAtOnce)
-		all.Add(turnsAtOnce)
 		var sum int64
-		for i := 0; i < turnsAtOnce; i++ {
-			go func() {
-				defer all.Done()
-				arrived.Done()
-				<-first
-				switches := 0
-				for switches < each {
-					runtime.Gosched()
-					switches++
-				}
-				done.Done()
-				<-second
-				atomic.AddInt64(&sum, int64(switches))
-			}()
-		}
-		arrived.Wait()
+		crowd := gather(turnsAtOnce, func(int) {
+			switches := 0
+			for switches < each {
+				runtime.Gosched()
+				switches++
+			}
+			atomic.AddInt64(&sum, int64(switches))
+		})
 		began, before := time.Now(), cpu()
-		close(first)
-		done.Wait()
+		crowd.act()
 		if passes > 0 {
 			elapsed += time.Since(began)
 			used += cpu() - before
 		}
-		close(second)
-		all.Wait()
+		crowd.end()
 		check(int(sum) == each*turnsAtOnce)
 	}
 	report((passes-1)*count, elapsed, used)
@@ -197,36 +219,21 @@ func roundTrips(count int) {
 }
 
 func timers(count int) {
-	var arrived, slept, all sync.WaitGroup
-	arrived.Add(count)
-	slept.Add(count)
-	all.Add(count)
-	first, second := make(chan struct{}), make(chan struct{})
 	var began time.Time
 	late := make([]time.Duration, count)
-	for i := 0; i < count; i++ {
-		go func(i int) {
-			defer all.Done()
-			arrived.Done()
-			<-first
-			part := float64(uint32(i)*2654435761) / (1<<32 - 1)
-			due := began.Add(firstDue + time.Duration(float64(spread)*part))
-			time.Sleep(time.Until(due))
-			if by := time.Since(due); by > 0 {
-				late[i] = by
-			}
-			slept.Done()
-			<-second
-		}(i)
-	}
-	arrived.Wait()
+	crowd := gather(count, func(i int) {
+		part := float64(uint32(i)*2654435761) / (1<<32 - 1)
+		due := began.Add(firstDue + time.Duration(float64(spread)*part))
+		time.Sleep(time.Until(due))
+		if by := time.Since(due); by > 0 {
+			late[i] = by
+		}
+	})
 	began = time.Now()
 	before := cpu()
-	close(first)
-	slept.Wait()
+	crowd.act()
 	elapsed, used := time.Since(began), cpu()-before
-	close(second)
-	all.Wait()
+	crowd.end()
 	sort.Slice(late, func(a, b int) bool { return late[a] < late[b] })
 	report(count, elapsed, used)
 	fmt.Println("late_p50_ns", late[(count-1)/2].Nanoseconds())
@@ -250,29 +257,12 @@ func useStack(seed byte) int {
 func parked(count int) {
 	check(useStack(1) == usedBytes)
 	stage("ready")
-	first, second := make(chan struct{}), make(chan struct{})
-	var arrived, used, all sync.WaitGroup
-	arrived.Add(count)
-	used.Add(count)
-	all.Add(count)
 	var bytes int64
-	for i := 0; i < count; i++ {
-		go func() {
-			defer all.Done()
-			arrived.Done()
-			<-first
-			atomic.AddInt64(&bytes, int64(useStack(1)))
-			used.Done()
-			<-second
-		}()
-	}
-	arrived.Wait()
+	crowd := gather(count, func(int) { atomic.AddInt64(&bytes, int64(useStack(1))) })
 	stage("parked")
-	close(first)
-	used.Wait()
+	crowd.act()
 	stage("used")
-	close(second)
-	all.Wait()
+	crowd.end()
 	check(int(bytes) == count*usedBytes)
 	fmt.Println("operations", count)
 }

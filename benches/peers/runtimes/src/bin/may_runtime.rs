@@ -91,38 +91,74 @@ fn all_at_once(count: u64) {
     assert_eq!(sum, (0..count).sum());
 }
 
-fn turns(order: &Order) {
-    let mut passes = order.passes();
-    while let Some(count) = passes.next() {
-        let (first, second) = (Arc::new(SyncFlag::new()), Arc::new(SyncFlag::new()));
-        let (arrived, done) = (Arc::new(Semphore::new(0)), Arc::new(Semphore::new(0)));
-        let turns = count / TURNS as u64;
-        let coroutines: Vec<_> = (0..TURNS)
-            .map(|_| {
-                let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-                let (arrived, done) = (Arc::clone(&arrived), Arc::clone(&done));
+/// Coroutines that wait until they are told to act, and again, when all have acted, to end.
+struct Crowd<T> {
+    gates: Arc<Gates>,
+    coroutines: Vec<JoinHandle<T>>,
+}
+
+struct Gates {
+    first: SyncFlag,
+    second: SyncFlag,
+    arrived: Semphore,
+    done: Semphore,
+}
+
+impl<T: Send + 'static> Crowd<T> {
+    /// Starts so many, and returns when all wait. Each is given its number to act.
+    fn gather(count: u64, act: impl Fn(u64) -> T + Clone + Send + 'static) -> Crowd<T> {
+        let gates = Arc::new(Gates {
+            first: SyncFlag::new(),
+            second: SyncFlag::new(),
+            arrived: Semphore::new(0),
+            done: Semphore::new(0),
+        });
+        let coroutines = (0..count)
+            .map(|i| {
+                let (gates, act) = (Arc::clone(&gates), act.clone());
                 spawn(move || {
-                    arrived.post();
-                    first.wait();
-                    let mut switches = 0;
-                    while switches < turns {
-                        yield_now();
-                        switches += 1;
-                    }
-                    done.post();
-                    second.wait();
-                    switches
+                    gates.arrived.post();
+                    gates.first.wait();
+                    let result = act(i);
+                    gates.done.post();
+                    gates.second.wait();
+                    result
                 })
             })
             .collect();
-        (0..TURNS).for_each(|_| arrived.wait());
+        (0..count).for_each(|_| gates.arrived.wait());
+        Crowd { gates, coroutines }
+    }
+
+    /// Returns when all have acted.
+    fn act(&self) {
+        self.gates.first.fire();
+        (0..self.coroutines.len()).for_each(|_| self.gates.done.wait());
+    }
+
+    /// What each has returned.
+    fn end(self) -> impl Iterator<Item = T> {
+        self.gates.second.fire();
+        self.coroutines.into_iter().map(join)
+    }
+}
+
+fn turns(order: &Order) {
+    let mut passes = order.passes();
+    while let Some(count) = passes.next() {
+        let turns = count / TURNS;
+        let crowd = Crowd::gather(TURNS, move |_| {
+            let mut switches = 0;
+            while switches < turns {
+                yield_now();
+                switches += 1;
+            }
+            switches
+        });
         passes.prepared();
-        first.fire();
-        (0..TURNS).for_each(|_| done.wait());
+        crowd.act();
         passes.done();
-        second.fire();
-        let switches: u64 = coroutines.into_iter().map(join).sum();
-        assert_eq!(switches, count);
+        assert_eq!(crowd.end().sum::<u64>(), count);
     }
 }
 
@@ -172,64 +208,25 @@ fn round_trips(count: u64) {
 
 fn timers(count: u64) {
     let schedule = Arc::new(OnceLock::<Schedule>::new());
-    let (first, second) = (Arc::new(SyncFlag::new()), Arc::new(SyncFlag::new()));
-    let (arrived, slept) = (Arc::new(Semphore::new(0)), Arc::new(Semphore::new(0)));
-    let coroutines: Vec<_> = (0..count)
-        .map(|i| {
-            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-            let (arrived, slept) = (Arc::clone(&arrived), Arc::clone(&slept));
-            let schedule = Arc::clone(&schedule);
-            spawn(move || {
-                arrived.post();
-                first.wait();
-                let due = schedule.get().expect("set before the start").due(i);
-                coroutine::sleep(due.saturating_duration_since(Instant::now()));
-                let late = Schedule::late(due);
-                slept.post();
-                second.wait();
-                late
-            })
-        })
-        .collect();
-    (0..count).for_each(|_| arrived.wait());
+    let theirs = Arc::clone(&schedule);
+    let crowd = Crowd::gather(count, move |i| {
+        let due = theirs.get().expect("set before the start").due(i);
+        coroutine::sleep(due.saturating_duration_since(Instant::now()));
+        Schedule::late(due)
+    });
     let schedule = schedule.get_or_init(Schedule::start);
-    first.fire();
-    (0..count).for_each(|_| slept.wait());
-    let all = schedule.done();
-    second.fire();
-    all.report(coroutines.into_iter().map(join).collect());
+    crowd.act();
+    let slept = schedule.done();
+    slept.report(crowd.end().collect());
 }
 
 fn parked(count: u64) {
     join(spawn(use_stack));
     stage("ready");
-    let (first, second) = (Arc::new(SyncFlag::new()), Arc::new(SyncFlag::new()));
-    let (arrived, used) = (Arc::new(Semphore::new(0)), Arc::new(Semphore::new(0)));
-    let coroutines: Vec<_> = (0..count)
-        .map(|_| {
-            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-            let (arrived, used) = (Arc::clone(&arrived), Arc::clone(&used));
-            spawn(move || {
-                arrived.post();
-                first.wait();
-                let bytes = use_stack();
-                used.post();
-                second.wait();
-                bytes
-            })
-        })
-        .collect();
-    (0..count).for_each(|_| arrived.wait());
+    let crowd = Crowd::gather(count, |_| use_stack());
     stage("parked");
-    first.fire();
-    (0..count).for_each(|_| used.wait());
+    crowd.act();
     stage("used");
-    second.fire();
-    assert!(
-        coroutines
-            .into_iter()
-            .map(join)
-            .all(|bytes| bytes == STACK_USED)
-    );
+    assert!(crowd.end().all(|bytes| bytes == STACK_USED));
     println!("operations {count}");
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 
 #[path = "../../../../compare/contender.rs"]
 mod contender;
@@ -89,41 +89,82 @@ async fn all_at_once(count: u64) {
     assert_eq!(sum, (0..count).sum());
 }
 
-async fn turns(order: &Order) {
-    let mut passes = order.passes();
-    while let Some(count) = passes.next() {
-        let (first, second) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let (arrived, done) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let turns = count / TURNS as u64;
-        let tasks: Vec<_> = (0..TURNS)
-            .map(|_| {
-                let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-                let (arrived, done) = (Arc::clone(&arrived), Arc::clone(&done));
+/// Tasks that wait until they are told to act, and again, when all have acted, to end.
+struct Crowd<T> {
+    gates: Arc<Gates>,
+    tasks: Vec<JoinHandle<T>>,
+}
+
+struct Gates {
+    first: Semaphore,
+    second: Semaphore,
+    arrived: Semaphore,
+    done: Semaphore,
+}
+
+impl<T: Send + 'static> Crowd<T> {
+    /// Starts so many, and returns when all wait. Each is given its number to act.
+    async fn gather<F>(count: u64, act: impl Fn(u64) -> F) -> Crowd<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let gates = Arc::new(Gates {
+            first: Semaphore::new(0),
+            second: Semaphore::new(0),
+            arrived: Semaphore::new(0),
+            done: Semaphore::new(0),
+        });
+        let tasks = (0..count)
+            .map(|i| {
+                let (gates, act) = (Arc::clone(&gates), act(i));
                 tokio::spawn(async move {
-                    arrived.add_permits(1);
-                    take(&first).await;
-                    let mut switches = 0;
-                    while switches < turns {
-                        yield_now().await;
-                        switches += 1;
-                    }
-                    done.add_permits(1);
-                    take(&second).await;
-                    switches
+                    gates.arrived.add_permits(1);
+                    take(&gates.first).await;
+                    let result = act.await;
+                    gates.done.add_permits(1);
+                    take(&gates.second).await;
+                    result
                 })
             })
             .collect();
-        all_of(&arrived, TURNS as u64).await;
-        passes.prepared();
-        first.add_permits(TURNS);
-        all_of(&done, TURNS as u64).await;
-        passes.done();
-        second.add_permits(TURNS);
-        let mut switches = 0;
-        for task in tasks {
-            switches += task.await.expect("it ends");
+        all_of(&gates.arrived, count).await;
+        Crowd { gates, tasks }
+    }
+
+    /// Returns when all have acted.
+    async fn act(&self) {
+        self.gates.first.add_permits(self.tasks.len());
+        all_of(&self.gates.done, self.tasks.len() as u64).await;
+    }
+
+    /// What each has returned.
+    async fn end(self) -> Vec<T> {
+        self.gates.second.add_permits(self.tasks.len());
+        let mut results = Vec::with_capacity(self.tasks.len());
+        for task in self.tasks {
+            results.push(task.await.expect("it ends"));
         }
-        assert_eq!(switches, count);
+        results
+    }
+}
+
+async fn turns(order: &Order) {
+    let mut passes = order.passes();
+    while let Some(count) = passes.next() {
+        let turns = count / TURNS;
+        let crowd = Crowd::gather(TURNS, |_| async move {
+            let mut switches = 0;
+            while switches < turns {
+                yield_now().await;
+                switches += 1;
+            }
+            switches
+        })
+        .await;
+        passes.prepared();
+        crowd.act().await;
+        passes.done();
+        assert_eq!(crowd.end().await.iter().sum::<u64>(), count);
     }
 }
 
@@ -180,36 +221,19 @@ async fn round_trips(count: u64) {
 
 async fn timers(count: u64) {
     let schedule = Arc::new(OnceLock::<Schedule>::new());
-    let (first, second) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (arrived, slept) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let tasks: Vec<_> = (0..count)
-        .map(|i| {
-            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-            let (arrived, slept) = (Arc::clone(&arrived), Arc::clone(&slept));
-            let schedule = Arc::clone(&schedule);
-            tokio::spawn(async move {
-                arrived.add_permits(1);
-                take(&first).await;
-                let due: Instant = schedule.get().expect("set before the start").due(i);
-                tokio::time::sleep_until(due.into()).await;
-                let late = Schedule::late(due);
-                slept.add_permits(1);
-                take(&second).await;
-                late
-            })
-        })
-        .collect();
-    all_of(&arrived, count).await;
+    let crowd = Crowd::gather(count, |i| {
+        let schedule = Arc::clone(&schedule);
+        async move {
+            let due: Instant = schedule.get().expect("set before the start").due(i);
+            tokio::time::sleep_until(due.into()).await;
+            Schedule::late(due)
+        }
+    })
+    .await;
     let schedule = schedule.get_or_init(Schedule::start);
-    first.add_permits(count as usize);
-    all_of(&slept, count).await;
-    let all = schedule.done();
-    second.add_permits(count as usize);
-    let mut late = Vec::new();
-    for task in tasks {
-        late.push(task.await.expect("it ends"));
-    }
-    all.report(late);
+    crowd.act().await;
+    let slept = schedule.done();
+    slept.report(crowd.end().await);
 }
 
 async fn all_of(ready: &Semaphore, count: u64) {
@@ -225,30 +249,10 @@ async fn parked(count: u64) {
     let staged = async |name| spawn_blocking(move || stage(name)).await.expect("it ends");
     tokio::spawn(async { use_stack() }).await.expect("it ends");
     staged("ready").await;
-    let (first, second) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (arrived, used) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let tasks: Vec<_> = (0..count)
-        .map(|_| {
-            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-            let (arrived, used) = (Arc::clone(&arrived), Arc::clone(&used));
-            tokio::spawn(async move {
-                arrived.add_permits(1);
-                take(&first).await;
-                let bytes = use_stack();
-                used.add_permits(1);
-                take(&second).await;
-                bytes
-            })
-        })
-        .collect();
-    all_of(&arrived, count).await;
+    let crowd = Crowd::gather(count, |_| async { use_stack() }).await;
     staged("parked").await;
-    first.add_permits(count as usize);
-    all_of(&used, count).await;
+    crowd.act().await;
     staged("used").await;
-    second.add_permits(count as usize);
-    for task in tasks {
-        assert_eq!(task.await.expect("it ends"), STACK_USED);
-    }
+    assert!(crowd.end().await.iter().all(|&bytes| bytes == STACK_USED));
     println!("operations {count}");
 }
