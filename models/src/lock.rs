@@ -1,4 +1,4 @@
-//! Locks, in place of `runtime/src/lock/mod.rs`.
+//! Locks, in place of `runtime/src/lock/mod.rs`: the same files, without what has no place in a model.
 
 use std::fmt;
 

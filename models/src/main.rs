@@ -2,10 +2,11 @@
 //! checked by [loom](https://docs.rs/loom): it runs each in every order that its threads may take
 //! (with at most three preemptions), and with every value that the memory model lets them see.
 //!
-//! The files under `runtime/src`, and one of `websocket/src`, are compiled here once more, as they are, with loom's locks and
-//! atomics in the place of `std`'s (`sync`). What stands in for something, because stacks and
-//! descriptors are none of loom's business, is `switch`, `task` and `sys`: each greenlet has a hub
-//! for itself, and the hub's eventfd is a flag.
+//! The files under `runtime/src`, and one of `websocket/src`, are compiled here once more, as they
+//! are, with loom's locks and atomics in the place of `std`'s (`sync`). What stands in for
+//! something, because stacks and descriptors are none of loom's business, is `switch`, `task` and
+//! `sys`: each greenlet has a hub for itself, and the hub's eventfd is a flag. They repeat names and
+//! types of the runtime's, so that its files find what they look for.
 //!
 //! `cargo xtask models` runs them all, and `cargo xtask models NAME` those with that in their name.
 //! With `LOOM_LOG=trace` and `LOOM_LOCATION=1` a model that fails says in which order.

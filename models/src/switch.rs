@@ -1,5 +1,7 @@
-//! What switches, in place of `runtime/src/switch.rs`: in the same order, and nothing of stacks,
-//! timers and hooks.
+//! What blocks a greenlet, in place of `runtime/src/switch.rs`. It has the names of that file, so
+//! that the runtime's others compile here as they are, and is written anew on purpose: the real one
+//! changes stacks, which loom can't follow. Here a wait holds up one of loom's threads. What others
+//! can see of a wait is done in the same order; there is nothing of stacks, timers and hooks.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,5 +1,6 @@
 //! Greenlets, in place of `runtime/src/task.rs`: each has a hub for itself, and both are one thread
-//! of loom's.
+//! of loom's. Written anew on purpose, with the names of that file, which is about stacks, hubs with
+//! many greenlets, and locals. What is left of it is how a greenlet is woken and killed.
 
 use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
