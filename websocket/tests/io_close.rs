@@ -480,7 +480,8 @@ fn peer_in_full_spate_still_sees_the_reason() {
 /// the end must not come before that.
 #[test]
 fn transport_stays_open_until_a_refused_frame_is_over() {
-    let server = serve(echo);
+    // A peer that is held up is waited for.
+    let server = serve_with(WebSocketConfig::default().close_timeout(NEVER), echo);
     for (start, rest, code) in [
         (announcement(true, BINARY, 2 << 20), 2 << 20, 1009),
         // The first byte is no text; the rest of the frame is owed all the same.

@@ -12,8 +12,8 @@ const LINGER_BYTES: usize = 32 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// How long a peer may pause in the middle of a frame that was refused before the transport is ended
-/// under it.
-const OWED_PAUSE: Duration = Duration::from_secs(1);
+/// under it, as a part of what all of it may take (`close_timeout`): a second by default.
+const OWED_PAUSES: u32 = 5;
 
 /// How the closing handshake stands; changed by [`Connection::change`] only.
 #[derive(Debug, Default)]
@@ -277,21 +277,9 @@ impl Connection {
         if !lock(&self.output).owed {
             return;
         }
-        let deadline = Instant::now() + self.config.close_timeout;
-        let mut owed = lock(&self.input).decoder.owed();
-        while owed > 0 {
-            match scratch::with_read_buffer(|buffer| self.stream.try_read(buffer)) {
-                Ok(0) => break,
-                Ok(n) => owed = owed.saturating_sub(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => break,
-            }
-            let rest = deadline.saturating_duration_since(Instant::now());
-            let patience = rest.min(OWED_PAUSE);
-            if owed > 0 && (self.stream.wait_readable_timeout(Some(patience))).is_err() {
-                break;
-            }
-        }
+        let owed = lock(&self.input).decoder.owed();
+        let time = self.config.close_timeout;
+        self.drop_input(owed, time, time / OWED_PAUSES, true);
         let mut output = lock(&self.output);
         output.owed = false;
         self.shutdown_if_finishing(&output);
@@ -307,16 +295,24 @@ impl Connection {
             // The close frame was the last that had come.
             return;
         }
-        let deadline = Instant::now() + LINGER_TIME;
-        let mut budget = LINGER_BYTES;
-        while budget > 0 {
+        self.drop_input(LINGER_BYTES, LINGER_TIME, LINGER_TIME, !clean);
+    }
+
+    /// Reads and drops so many bytes at most (there is one at least), for so long at most, and, if
+    /// there may be none yet, with pauses of so long at most.
+    fn drop_input(&self, mut bytes: usize, time: Duration, pause: Duration, may_pause: bool) {
+        let deadline = Instant::now() + time;
+        loop {
             match scratch::with_read_buffer(|buffer| self.stream.try_read(buffer)) {
                 Ok(0) => return,
-                Ok(n) => budget = budget.saturating_sub(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !clean => {}
+                Ok(n) if n >= bytes => return,
+                Ok(n) => bytes -= n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_pause => {}
                 Err(_) => return,
             }
-            let rest = deadline.saturating_duration_since(Instant::now());
+            let rest = deadline
+                .saturating_duration_since(Instant::now())
+                .min(pause);
             if rest.is_zero() || self.stream.wait_readable_timeout(Some(rest)).is_err() {
                 return;
             }
