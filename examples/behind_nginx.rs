@@ -4,7 +4,8 @@
 //! cargo run --release --example behind_nginx -- [PORT|PATH] [PING_MS]
 //! ```
 //!
-//! PORT is 8000 unless given; a PATH, with a slash in it, is that of a Unix socket. Idle WebSockets are pinged every 20 s, a third of nginx's
+//! PORT is 8000 unless given; a PATH, with a slash in it, is that of a Unix socket, which nginx's
+//! workers have to be able to write to. Idle WebSockets are pinged every 20 s, a third of nginx's
 //! `proxy_read_timeout`; PING_MS is another interval in milliseconds, 0 for no pings. The WebSocket
 //! at `/ws` echoes, `/whoami` says who asks, and a body posted to `/body` comes back.
 
@@ -88,7 +89,11 @@ fn serve(place: &str, ping: Duration) -> std::result::Result<(), Box<dyn Error>>
     let handler = WebSocketHandler::new().config(config).origin(allowed);
     let server = match place.contains('/') {
         true => WsgiServer::unix(place, app),
-        false => WsgiServer::new(("127.0.0.1", place.parse()?), app),
+        false => {
+            let neither = |_| format!("{place:?} is no port, nor a path with a slash in it");
+            let port: u16 = place.parse().map_err(neither)?;
+            WsgiServer::new(("127.0.0.1", port), app)
+        }
     };
     let server = server.handler(handler);
     server.start()?;

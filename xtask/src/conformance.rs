@@ -27,7 +27,7 @@ use results::{Results, Run};
 
 use crate::{
     project,
-    servers::{self, Server},
+    servers::{self, Place, Server},
     step::{Failure, Result, Steps},
 };
 
@@ -204,7 +204,7 @@ impl OneRun<'_> {
 
     /// The suite as the server of our client.
     fn client(&self, steps: &mut Steps, report: &Path) -> Result<()> {
-        let address = servers::free_address()?;
+        let [address] = servers::free_addresses()?;
         let suite = if self.options.quick {
             let mut suite = self.kosoku(report);
             suite.args(["--mode", "fuzzingserver"]);
@@ -214,7 +214,7 @@ impl OneRun<'_> {
             let url = serde_json::json!(format!("ws://{address}"));
             self.wstest("fuzzingserver", "url", url, report)?
         };
-        let _suite = Server::start(suite, address, report.join(LOG))?;
+        let _suite = Server::start(suite, &Place::Port(address), report.join(LOG))?;
         let mut client = Command::new(project::example("autobahn_client")?);
         client.arg(address.to_string());
         steps.run("the suite, our client", self.limit(), &mut client)?;

@@ -2,10 +2,10 @@
 //! its certificate and its patience.
 
 use std::{
-    fs,
+    env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     install,
     interop::{LIMIT, interpreter},
     project,
-    servers::{Server, free_address},
+    servers::{Place, Server, free_addresses},
     step::{Failure, Result, Steps},
 };
 
@@ -23,7 +23,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// The server's interval of pings: a third of that or less, as by default.
 const PING: Duration = Duration::from_millis(500);
 
-/// Starts nginx in front of the example `behind_nginx`, and lets the clients loose on it.
+/// Starts nginx in front of the example `behind_nginx`, at a port and at a Unix socket, and lets the
+/// clients loose on it.
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     let program = install::nginx(steps)?;
     install::openssl(steps)?;
@@ -35,43 +36,55 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
         LIMIT,
         &mut openssl(&certificate, &key),
     )?;
-    let (http, https, backend) = (free_address()?, free_address()?, free_address()?);
-    let settings = Settings {
+    let [http, https, backend] = free_addresses()?;
+    let mut settings = Settings {
         http,
         https,
-        backend,
+        backend: Place::Port(backend),
         certificate,
         key,
     };
     let nginx = steps.call("nginx listens", || settings.start(&program, &directory))?;
-
-    let server = Server::behind_nginx(backend, PING)?;
-    let certificate = settings.certificate.as_os_str();
-    let (http, https) = (http.to_string(), https.to_string());
-    let mut python = interpreter("python_nginx.py")?;
-    python.args([&http, &https]).arg(certificate);
-    steps.run(
-        "interop: nginx, websockets and http.client",
-        LIMIT,
-        &mut python,
-    )?;
-    let mut node = interpreter("node_nginx.mjs")?;
-    node.args([&http, &https]).arg(certificate);
-    // Its last case interrupts the server.
-    node.args([server.id().to_string(), milliseconds(READ_TIMEOUT)]);
-    steps.run("interop: nginx, ws and https", LIMIT, &mut node)?;
-    steps.call("the interrupted server exits with 0", || server.ended())?;
+    clients(steps, &settings, "nginx")?;
 
     // At the same place, so that nginx finds it again.
-    let server = Server::behind_nginx(backend, Duration::ZERO)?;
+    let server = Server::behind_nginx(&settings.backend, Duration::ZERO)?;
     let mut silent = interpreter("python_nginx_silent.py")?;
-    silent.arg(&https).arg(certificate);
+    silent.arg(https.to_string()).arg(&settings.certificate);
     silent.arg(milliseconds(READ_TIMEOUT));
     steps.run("interop: nginx, a server without pings", LIMIT, &mut silent)?;
     steps.call("the servers end as they should", || {
         server.interrupt()?;
         nginx.interrupt()
-    })
+    })?;
+
+    // Not in the target directory, whose path may be too long for a socket's.
+    let socket = env::temp_dir().join(format!("greenwood-{}.socket", process::id()));
+    settings.backend = Place::Socket(socket);
+    let name = "nginx by a Unix socket";
+    let nginx = steps.call("nginx listens", || settings.start(&program, &directory))?;
+    clients(steps, &settings, name)?;
+    steps.call("nginx ends as it should", || nginx.interrupt())
+}
+
+/// Starts the server where nginx looks for it, and lets the clients loose on nginx. The last of them
+/// interrupts the server.
+fn clients(steps: &mut Steps, settings: &Settings, name: &str) -> Result<()> {
+    let server = Server::behind_nginx(&settings.backend, PING)?;
+    let addresses = [settings.http, settings.https].map(|address| address.to_string());
+    let mut python = interpreter("python_nginx.py")?;
+    python.args(&addresses).arg(&settings.certificate);
+    steps.run(
+        &format!("interop: {name}, websockets and http.client"),
+        LIMIT,
+        &mut python,
+    )?;
+    let mut node = interpreter("node_nginx.mjs")?;
+    node.args(&addresses).arg(&settings.certificate);
+    node.args([server.id().to_string(), milliseconds(READ_TIMEOUT)]);
+    let script = format!("interop: {name}, ws and https");
+    steps.run(&script, LIMIT, &mut node)?;
+    steps.call("the interrupted server exits with 0", || server.ended())
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -92,7 +105,7 @@ fn openssl(certificate: &Path, key: &Path) -> Command {
 struct Settings {
     http: SocketAddr,
     https: SocketAddr,
-    backend: SocketAddr,
+    backend: Place,
     certificate: PathBuf,
     key: PathBuf,
 }
@@ -107,7 +120,7 @@ impl Settings {
         command.args(["-e", "stderr", "-c", "main.conf", "-p"]);
         command.arg(format!("{}/", directory.display()));
         let log = directory.join("nginx.log");
-        Server::start(command, self.https, log)
+        Server::start(command, &Place::Port(self.https), log)
     }
 
     /// The example's configuration with these settings.
@@ -172,7 +185,7 @@ mod tests {
         let settings = Settings {
             http: address(1),
             https: address(2),
-            backend: address(3),
+            backend: Place::Port(address(3)),
             certificate: "/c".into(),
             key: "/k".into(),
         };
@@ -184,5 +197,14 @@ mod tests {
         assert!(adapted.contains("server 127.0.0.1:3;\n"));
         assert!(!adapted.contains("/etc/ssl/"));
         assert!(settings.adapt(&adapted).is_err());
+
+        let backend = Place::Socket("/run/socket".into());
+        let adapted = Settings {
+            backend,
+            ..settings
+        }
+        .adapt(&example)
+        .unwrap();
+        assert!(adapted.contains("    server unix:/run/socket;\n"));
     }
 }

@@ -6,9 +6,11 @@
 )]
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -26,6 +28,14 @@ const START: Duration = Duration::from_secs(20);
 
 /// How long it may take to end, once it is interrupted: the example's grace time, and then some.
 const STOP: Duration = Duration::from_secs(10);
+
+/// Where a server listens.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Port(SocketAddr),
+    /// A Unix socket, by its path.
+    Socket(PathBuf),
+}
 
 /// A running server. It is killed if it is dropped before it has ended.
 #[derive(Debug)]
@@ -98,25 +108,28 @@ impl Server {
         Server::at_free_port("autobahn_server", options, log)
     }
 
-    /// Starts the example `behind_nginx` at this address, with pings by this interval.
-    pub(crate) fn behind_nginx(address: SocketAddr, ping: Duration) -> Result<Server> {
+    /// Starts the example `behind_nginx` there, with pings by this interval.
+    pub(crate) fn behind_nginx(place: &Place, ping: Duration) -> Result<Server> {
         let mut command = Command::new(project::example("behind_nginx")?);
-        command.arg(address.port().to_string());
+        match place {
+            Place::Port(address) => command.arg(address.port().to_string()),
+            Place::Socket(path) => command.arg(path),
+        };
         command.arg(ping.as_millis().to_string());
-        Server::start(command, address, log("behind_nginx")?)
+        Server::start(command, place, log("behind_nginx")?)
     }
 
     /// Starts an example that prints no port, so that it is given one that was free a moment ago.
     fn at_free_port(example: &str, options: &[&str], log: PathBuf) -> Result<Server> {
-        let address = free_address()?;
+        let [address] = free_addresses()?;
         let mut command = Command::new(project::example(example)?);
         command.arg(address.port().to_string()).args(options);
-        Server::start(command, address, log)
+        Server::start(command, &Place::Port(address), log)
     }
 
-    /// Starts a program that will listen at `address`, and waits until it does. What it says goes to
+    /// Starts a program that will listen at `place`, and waits until it does. What it says goes to
     /// the log.
-    pub(crate) fn start(mut command: Command, address: SocketAddr, log: PathBuf) -> Result<Server> {
+    pub(crate) fn start(mut command: Command, place: &Place, log: PathBuf) -> Result<Server> {
         let file = File::create(&log)?;
         let child = command
             .stdin(Stdio::null())
@@ -130,10 +143,10 @@ impl Server {
         let mut server = Server {
             child: Some(child),
             log,
-            address: address.to_string(),
+            address: place.to_string(),
         };
         let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        while !place.answers() {
             server.check_running()?;
             if began.elapsed() > START {
                 return Err(server.failure("does not listen"));
@@ -217,9 +230,37 @@ impl Drop for Server {
     }
 }
 
-/// An address that nobody listened at a moment ago.
-pub(crate) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+impl Place {
+    fn answers(&self) -> bool {
+        match self {
+            // A port that nobody listens at may be given to the one who asks, who then meets itself.
+            Place::Port(address) => TcpStream::connect(address)
+                .and_then(|stream| stream.local_addr())
+                .is_ok_and(|local| local != *address),
+            Place::Socket(path) => UnixStream::connect(path).is_ok(),
+        }
+    }
+}
+
+/// As nginx has it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Port(address) => address.fmt(f),
+            Place::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Addresses that nobody listened at a moment ago, each another.
+pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
+    // All are taken before the first is given back.
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0"));
+    let mut addresses = [SocketAddr::from(([0; 4], 0)); N];
+    for (address, listener) in addresses.iter_mut().zip(listeners) {
+        *address = listener?.local_addr()?;
+    }
+    Ok(addresses)
 }
 
 fn log(name: &str) -> Result<PathBuf> {
