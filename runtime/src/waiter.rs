@@ -282,25 +282,6 @@ mod tests {
     }
 
     #[test]
-    fn greenlet_keeps_its_waiter_if_nobody_else_has_it() {
-        let greenlet = crate::spawn(|| {
-            let first = Waiter::new();
-            let place = Arc::as_ptr(&first).addr();
-            assert!(first.notify());
-            first.keep();
-            let second = Waiter::new();
-            assert_eq!(Arc::as_ptr(&second).addr(), place);
-            assert!(second.is_waiting());
-            let theirs = Arc::clone(&second);
-            assert!(second.notify());
-            second.keep();
-            assert_ne!(Arc::as_ptr(&Waiter::new()).addr(), place);
-            assert!(!theirs.is_waiting());
-        });
-        greenlet.join().unwrap();
-    }
-
-    #[test]
     fn a_deadline_in_the_past_ends_a_wait() {
         let waiter = Waiter::new();
         let late = waiter.wait_for(WaitsFor::Event, Some(1));
