@@ -207,7 +207,7 @@ impl HubConfig {
     }
 
     /// Has greenlets reported that hold their hub for longer, as [`Hub::monitor`] does. Default:
-    /// `GREENWOOD_MAX_BLOCKING_MS`, in milliseconds, else nobody is watched.
+    /// `GREENWOOD_MAX_BLOCKING_MS`, in milliseconds, else (and with 0) nobody is watched.
     pub fn monitor(mut self, max_blocking: Duration) -> Self {
         self.asked.max_blocking = Some(max_blocking);
         self
@@ -295,6 +295,7 @@ pub(crate) fn settle(asked: Asked) -> Result<Settings, StartError> {
     let max_blocking = match asked.max_blocking {
         Some(time) => Some(time),
         None => environment("GREENWOOD_MAX_BLOCKING_MS")?
+            .filter(|&milliseconds| milliseconds > 0)
             .map(|milliseconds| Duration::from_millis(milliseconds as u64)),
     };
     Ok(Settings {

@@ -38,6 +38,7 @@ mod links;
 mod local;
 mod memory;
 mod monitor;
+mod monitor_setting;
 mod net;
 mod no_memory;
 mod overflow;
