@@ -122,9 +122,22 @@ impl StackBounds {
         if margin == 0 || end <= self.low {
             return;
         }
-        // SAFETY: low..end is part of the private anonymous mapping of a stack whose frames all lie
-        // above: it is suspended where it was noted, and what is in use below that is less than the
-        // margin. The sentinel is restored before the end.
+        // SAFETY: all frames lie above `end`: the stack is suspended where it was noted, and what is
+        // in use below that is less than the margin. The sentinel is restored before the end.
+        unsafe { self.give_back(end) };
+    }
+
+    /// Gives back the pages up to `end`, which come back as zeroes.
+    ///
+    /// # Safety
+    ///
+    /// The bounds are those of a mapped stack, `end` is in it or its top, and what lies below that is
+    /// dead, save the sentinel.
+    // Always inlined: a frame of its own would be below that of `trim`, whose margin is small.
+    #[inline(always)]
+    unsafe fn give_back(&self, end: usize) {
+        // SAFETY: low..end is part of the private anonymous mapping of a stack, whose contents are
+        // dead, as the caller says.
         unsafe {
             libc::madvise(
                 std::ptr::with_exposed_provenance_mut(self.low),
@@ -156,13 +169,7 @@ impl StackBounds {
         }
         // SAFETY: the lowest page of this very stack, whose live frames are in the topmost; there
         // is nothing in it but the sentinel.
-        unsafe {
-            libc::madvise(
-                std::ptr::with_exposed_provenance_mut(self.low),
-                PAGE,
-                libc::MADV_DONTNEED,
-            )
-        };
+        unsafe { self.give_back(self.low + PAGE) };
     }
 
     /// Gives the pages below the frame of the caller back to the system: a parked greenlet then
@@ -180,14 +187,8 @@ impl StackBounds {
         if end <= self.low {
             return;
         }
-        // SAFETY: low..end is part of the private anonymous mapping of this very stack, below every
-        // live frame; its contents are dead, save the sentinel, which is restored before the end.
-        unsafe {
-            libc::madvise(
-                std::ptr::with_exposed_provenance_mut(self.low),
-                end - self.low,
-                libc::MADV_DONTNEED,
-            )
-        };
+        // SAFETY: of this very stack, below every live frame; the sentinel is restored before the
+        // end.
+        unsafe { self.give_back(end) };
     }
 }
