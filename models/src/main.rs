@@ -37,6 +37,8 @@ mod wait;
 mod waitable;
 #[path = "../../runtime/src/waiter.rs"]
 mod waiter;
+#[path = "../../runtime/src/waiting.rs"]
+mod waiting;
 
 mod lock;
 mod switch;

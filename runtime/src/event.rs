@@ -10,7 +10,8 @@ use crate::sync::Mutex;
 use crate::task::lock;
 use crate::waitable::sealed::Sealed;
 use crate::waitable::{Waitable, Watcher, Watchers};
-use crate::waiter::{Stop, WaitList, Waiter};
+use crate::waiter::{WaitList, Waiter};
+use crate::waiting::wait_in;
 
 /// A flag that greenlets and threads wait for: gevent's `Event`.
 ///
@@ -84,29 +85,13 @@ impl Event {
     }
 
     pub(crate) fn wait_until(&self, deadline: Option<u64>) -> bool {
-        switch::check();
-        let waiter = {
-            let mut state = lock(&self.state);
-            if state.set {
-                return true;
-            }
-            if !switch::may_wait() {
-                return false;
-            }
-            let waiter = Waiter::new();
-            state.waiters.push(Arc::clone(&waiter));
-            waiter
-        };
-        match waiter.wait(WaitsFor::Event, deadline) {
-            Ok(()) => true,
-            Err(stop) => {
-                lock(&self.state).waiters.abandon();
-                match stop {
-                    Stop::Deadline => false,
-                    Stop::Interrupt(interrupt) => switch::raise(interrupt),
-                }
-            }
-        }
+        wait_in(
+            &self.state,
+            WaitsFor::Event,
+            deadline,
+            |state| state.set,
+            |state| &mut state.waiters,
+        )
     }
 }
 

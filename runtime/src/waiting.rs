@@ -1,10 +1,11 @@
-//! [`wait_in`]: a wait in a list that is part of a state behind a lock. What groups, thread pools and
-//! places have in common.
+//! [`wait_in`]: a wait in a list that is part of a state behind a lock. What events, groups, thread
+//! pools and places have in common.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::run_info::WaitsFor;
 use crate::switch;
+use crate::sync::Mutex;
 use crate::task::lock;
 use crate::waiter::{Stop, WaitList, Waiter};
 
