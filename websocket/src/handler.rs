@@ -11,7 +11,9 @@ use crate::clients::{Client, Clients, Entered};
 use crate::config::WebSocketConfig;
 use crate::connection::Connection;
 use crate::parked::Parked;
-use crate::proto::{CloseCode, Deflate, Disconnect, RequestView, Role, ServerHandshake, Upgrade};
+use crate::proto::{
+    CloseCode, Deflate, Disconnect, RequestView, Role, ServerHandshake, Upgrade, is_token,
+};
 use crate::resource::{NOT_FOUND, Resource, Route};
 use crate::session::is_about_connection;
 use crate::socket::WebSocket;
@@ -81,13 +83,7 @@ impl WebSocketHandler {
         mut self,
         subprotocols: impl IntoIterator<Item = S>,
     ) -> WebSocketHandler {
-        self.subprotocols = subprotocols
-            .into_iter()
-            .map(|name| name.into().into())
-            .collect();
-        for name in &self.subprotocols {
-            assert!(is_token(name), "the subprotocol {name:?} is not a token");
-        }
+        self.subprotocols = tokens(subprotocols);
         self
     }
 
@@ -377,11 +373,18 @@ impl RequestView for Request<'_> {
     }
 }
 
-pub(crate) fn is_token(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+/// Subprotocols as an application gives them.
+///
+/// # Panics
+///
+/// If one is not a token.
+pub(crate) fn tokens<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Vec<Box<str>> {
+    let names = names.into_iter().map(|name| {
+        let name = name.into();
+        assert!(is_token(&name), "the subprotocol {name:?} is not a token");
+        name.into()
+    });
+    names.collect()
 }
 
 /// What [`WebSocketHandler`] adds to the environ.

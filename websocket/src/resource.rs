@@ -7,7 +7,7 @@ use greenwood_wsgi::{Application, Body, Environ, Result, StartResponse};
 use regex_lite::Regex;
 
 use crate::application::WebSocketApplication;
-use crate::handler::{WebSocketEnviron, is_token};
+use crate::handler::{WebSocketEnviron, tokens};
 use crate::proto::CloseCode;
 use crate::session;
 
@@ -227,13 +227,7 @@ impl Route {
         mut self,
         subprotocols: impl IntoIterator<Item = S>,
     ) -> Route {
-        self.subprotocols = subprotocols
-            .into_iter()
-            .map(|name| name.into().into())
-            .collect();
-        for name in &self.subprotocols {
-            assert!(is_token(name), "the subprotocol {name:?} is not a token");
-        }
+        self.subprotocols = tokens(subprotocols);
         self
     }
 

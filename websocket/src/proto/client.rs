@@ -5,7 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::handshake::{accept_key, elements, is_token_byte, shown};
+use super::handshake::{accept_key, elements, is_token, shown};
 use super::{Deflate, DeflateParams, Extension, Url};
 
 /// The longest head of a response, in bytes, together with those that say that another is to come
@@ -236,10 +236,6 @@ const OWN: [&str; 5] = [
     "Expect",
 ];
 const OWN_PREFIX: &str = "Sec-WebSocket-";
-
-fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(is_token_byte)
-}
 
 /// What client and server have agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]

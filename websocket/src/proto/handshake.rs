@@ -325,6 +325,10 @@ pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// RFC 9110, 5.6.2.
+pub(crate) fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(is_token_byte)
+}
+
 pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -57,6 +57,8 @@ pub use encoder::{
 pub use error::{EncodeError, Fault, ProtocolError};
 pub use extension::{Extension, MalformedExtensions};
 pub use frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
+#[cfg(feature = "io")]
+pub(crate) use handshake::is_token;
 pub use handshake::{
     HandshakeError, RequestView, ServerHandshake, Upgrade, accept_key, select_subprotocol,
 };
