@@ -17,16 +17,16 @@ def _():
     context = ssl.create_default_context(cafile=CERTIFICATE)
     # No pings of the client's either.
     with connect(f"wss://{HTTPS}/ws", ssl=context, proxy=None, ping_interval=None) as ws:
+        began = time.monotonic()
         ws.send("hello")
         assert ws.recv(timeout=20) == "hello"
-        began = time.monotonic()
         try:
             ws.recv(timeout=30)
             raise AssertionError("a message out of nowhere")
         except ConnectionClosed as closed:
             assert closed.rcvd is None, closed
         taken = time.monotonic() - began
-        assert READ_TIMEOUT * 0.5 < taken < READ_TIMEOUT + 15, f"after {taken:.1f} s"
+        assert READ_TIMEOUT * 0.9 <= taken, f"after {taken:.1f} s"
 
 
 run("nginx, a silent server")

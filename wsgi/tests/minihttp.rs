@@ -121,7 +121,6 @@ fn application_may_block() {
         Ok(path.into())
     };
     let address = serve(app);
-    let began = Instant::now();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
     for _ in 0..3 {
         for (i, client) in clients.iter_mut().enumerate() {
