@@ -143,7 +143,7 @@ fn servers(
         WebSocketServer::new("127.0.0.1:0", blocking),
         WebSocketServer::new("127.0.0.1:0", parked()),
     ] {
-        let server = server.config(config);
+        let server = server.config(*config);
         server.start().unwrap();
         let address = server.local_addr().unwrap();
         let connect = move || open(TcpStream::connect(address).unwrap());
@@ -154,7 +154,7 @@ fn servers(
         (one.clone(), WebSocketServer::unix(one, blocking)),
         (other.clone(), WebSocketServer::unix(other, parked())),
     ] {
-        let server = server.config(config);
+        let server = server.config(*config);
         server.start().unwrap();
         let connect = move || open(UnixStream::connect(&path).unwrap());
         all.push((server, Box::new(connect)));
