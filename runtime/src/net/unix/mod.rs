@@ -84,7 +84,7 @@ fn retry<T>(
         }
         let pause_over = switch::deadline(Some(rest.map_or(pause, |rest| rest.min(pause))));
         // Nobody notifies it.
-        let paused = Waiter::new().wait_for(WaitsFor::Write, pause_over);
+        let paused = Waiter::new().wait(WaitsFor::Write, pause_over);
         if let Err(Stop::Interrupt(interrupt)) = paused {
             switch::raise(interrupt);
         }
