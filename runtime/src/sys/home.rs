@@ -29,6 +29,7 @@ pub(crate) fn become_hub(hub: u32) {
 /// A value that only the thread of its hub may look at; handles to it may travel.
 ///
 /// The check is made in every build: it is a load and a compare.
+#[repr(C)]
 pub(crate) struct Home<T> {
     hub: u32,
     value: T,
