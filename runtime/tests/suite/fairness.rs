@@ -13,7 +13,7 @@ use greenwood_runtime::{
 };
 
 use crate::others::spin;
-use crate::support::{deadline, spawn_on};
+use crate::support::{deadline, deadline_of, spawn_on};
 
 /// Runs `busy` for ever on each hub, until I/O and timers of the same hub have had their turns.
 pub(crate) fn check(busy: fn(&Arc<AtomicBool>) -> Vec<Greenlet<()>>) {
@@ -337,10 +337,10 @@ fn calls_that_are_far_between_do_not_starve_the_hub() {
 /// The time of a sleep runs from the call on, also when the others have their turn first.
 #[test]
 fn sleep_that_lets_others_go_first_is_no_longer_for_that() {
-    let _deadline = deadline();
-    // A slow machine may hold up who is to be first, and then nothing follows from the order.
-    let mut tries = (0..100).filter_map(|_| spawn_on(0, first_is_first).join().unwrap());
-    assert_eq!(tries.next(), Some(true));
+    let _deadline = deadline_of(Duration::from_secs(180));
+    // A slow machine may hold up who is to be first, or have all due at the same poll.
+    let mut tries = (0..40).filter_map(|_| spawn_on(0, first_is_first).join().unwrap());
+    assert!(tries.any(|first_is_first| first_is_first));
 }
 
 /// Whether the sleep of the first is over before that of the second, which begins earlier and is

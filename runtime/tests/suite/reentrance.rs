@@ -26,8 +26,10 @@ fn links_may_link_and_unlink_and_drop_the_last_handle() {
         };
         let handle: Arc<Mutex<Option<Arc<Greenlet<u8>>>>> = Arc::default();
         let unlinks: Arc<OnceLock<Link>> = Arc::default();
-        let greenlet = Arc::new(spawn_on(any_hub(hub), || {
-            sleep(Duration::from_millis(1));
+        let go = Arc::new(Event::new());
+        let told = Arc::clone(&go);
+        let greenlet = Arc::new(spawn_on(any_hub(hub), move || {
+            told.wait();
             1
         }));
         let over = Arc::new(Event::new());
@@ -58,6 +60,7 @@ fn links_may_link_and_unlink_and_drop_the_last_handle() {
             move |_| second()
         });
         *handle.lock().unwrap() = Some(greenlet);
+        go.set();
         assert!(over.wait());
         assert_eq!(*called.lock().unwrap(), ["first", "second", "late"]);
     }
