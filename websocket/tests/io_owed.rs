@@ -7,7 +7,7 @@
 
 mod io_support;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -78,10 +78,20 @@ trait Peer: Read + Write {
 
     fn end_sending(&self);
 
+    /// Reads a byte; a process that is halted meanwhile reads again.
+    fn next(&mut self) -> io::Result<usize> {
+        loop {
+            match self.read(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Whether nothing comes, not even the end.
     fn is_silent(&mut self) -> bool {
         self.patience(Duration::from_millis(100));
-        let result = self.read(&mut [0]);
+        let result = self.next();
         self.patience(DEADLINE);
         matches!(result, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
@@ -96,7 +106,7 @@ trait Peer: Read + Write {
     }
 
     fn expect_end(&mut self) {
-        assert_eq!(self.read(&mut [0]).unwrap(), 0);
+        assert_eq!(self.next().unwrap(), 0);
     }
 }
 
@@ -133,41 +143,41 @@ fn open(mut peer: impl Peer + 'static) -> Box<dyn Peer> {
     Box::new(peer)
 }
 
-/// Servers with this configuration, of all kinds, and a way to open a WebSocket to each.
-fn servers(
-    test: &str,
-    config: &WebSocketConfig,
-) -> Vec<(WebSocketServer, Box<dyn Fn() -> Box<dyn Peer>>)> {
-    let mut all: Vec<(WebSocketServer, Box<dyn Fn() -> Box<dyn Peer>>)> = Vec::new();
-    for server in [
-        WebSocketServer::new("127.0.0.1:0", blocking),
-        WebSocketServer::new("127.0.0.1:0", parked()),
-    ] {
-        let server = server.config(*config);
+/// Opens a WebSocket to a server.
+type Open = Box<dyn Fn() -> Box<dyn Peer>>;
+
+/// Servers of all kinds, which wait that long for an end.
+fn servers(test: &str, close_timeout: Duration) -> Vec<(WebSocketServer, Open)> {
+    let config = WebSocketConfig::default().close_timeout(close_timeout);
+    let started = move |server: WebSocketServer| {
+        let server = server.config(config);
         server.start().unwrap();
+        server
+    };
+    let by_port = |server| {
+        let server = started(server);
         let address = server.local_addr().unwrap();
-        let connect = move || open(TcpStream::connect(address).unwrap());
-        all.push((server, Box::new(connect)));
-    }
+        let connect: Open = Box::new(move || open(TcpStream::connect(address).unwrap()));
+        (server, connect)
+    };
+    let by_path = |path: PathBuf, server| {
+        let connect: Open = Box::new(move || open(UnixStream::connect(&path).unwrap()));
+        (started(server), connect)
+    };
     let (one, other) = (path(test), path(&format!("{test}-parked")));
-    for (path, server) in [
-        (one.clone(), WebSocketServer::unix(one, blocking)),
-        (other.clone(), WebSocketServer::unix(other, parked())),
-    ] {
-        let server = server.config(*config);
-        server.start().unwrap();
-        let connect = move || open(UnixStream::connect(&path).unwrap());
-        all.push((server, Box::new(connect)));
-    }
-    all
+    vec![
+        by_port(WebSocketServer::new("127.0.0.1:0", blocking)),
+        by_port(WebSocketServer::new("127.0.0.1:0", parked())),
+        by_path(one.clone(), WebSocketServer::unix(one, blocking)),
+        by_path(other.clone(), WebSocketServer::unix(other, parked())),
+    ]
 }
 
 #[test]
 fn end_comes_behind_the_rest_of_a_refused_frame() {
     let alone = alone();
-    let config = WebSocketConfig::default().close_timeout(NEVER);
     let bad_text = [announcement(true, TEXT, 300_000), vec![0xc8]].concat();
-    for (server, open) in servers("rest", &config) {
+    for (server, open) in servers("rest", NEVER) {
         for (start, rest, code) in [
             (&announcement(true, BINARY, 2 << 20), 2 << 20, 1009),
             (&bad_text, 299_999, 1007),
@@ -187,8 +197,7 @@ fn end_comes_behind_the_rest_of_a_refused_frame() {
 #[test]
 fn peer_that_ends_in_a_refused_frame_is_not_waited_for() {
     let alone = alone();
-    let config = WebSocketConfig::default().close_timeout(NEVER);
-    for (server, open) in servers("ends", &config) {
+    for (server, open) in servers("ends", NEVER) {
         let mut peer = open();
         peer.refused(&announcement(true, BINARY, 2 << 20), 1009);
         peer.end_sending();
@@ -201,8 +210,7 @@ fn peer_that_ends_in_a_refused_frame_is_not_waited_for() {
 #[test]
 fn peer_that_dribbles_a_refused_frame_is_cut_in_time() {
     let alone = alone();
-    let config = WebSocketConfig::default().close_timeout(Duration::from_millis(500));
-    let all = servers("dribble", &config);
+    let all = servers("dribble", Duration::from_millis(500));
     // It takes seconds: one of each kind.
     for (_, open) in all.iter().step_by(3) {
         let mut peer = open();
@@ -222,8 +230,7 @@ fn peer_that_dribbles_a_refused_frame_is_cut_in_time() {
 #[test]
 fn more_than_is_ever_awaited_is_not_awaited_at_all() {
     let alone = alone();
-    let config = WebSocketConfig::default().close_timeout(NEVER);
-    for (server, open) in servers("more", &config) {
+    for (server, open) in servers("more", NEVER) {
         let mut peer = open();
         peer.refused(&announcement(true, BINARY, 1 << 40), 1009);
         peer.expect_end();
@@ -236,14 +243,13 @@ fn more_than_is_ever_awaited_is_not_awaited_at_all() {
 #[test]
 fn stop_does_not_wait_for_the_rest_of_a_refused_frame() {
     let alone = alone();
-    let config = WebSocketConfig::default().close_timeout(NEVER);
-    for (server, open) in servers("stop", &config) {
+    for (server, open) in servers("stop", NEVER) {
         let mut peer = open();
         peer.refused(&announcement(true, BINARY, 2 << 20), 1009);
         server.stop(Duration::from_millis(10));
         assert_eq!(server.handle().connections(), 0);
         // A reset, where the rest had begun to come.
-        assert!(matches!(peer.read(&mut [0]), Ok(0) | Err(_)));
+        assert!(matches!(peer.next(), Ok(0) | Err(_)));
         assert!(!peer.is_silent());
     }
     alone.end();
