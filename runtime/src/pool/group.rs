@@ -320,17 +320,19 @@ impl Group {
     }
 
     fn kill_until(&self, deadline: Option<u64>) -> bool {
-        switch::check();
-        loop {
-            let members = self.roster.all();
-            if members.is_empty() {
-                return true;
-            }
+        let mut members = self.roster.all();
+        if members.is_empty() {
+            // Else the waits below do so; not before who is to be killed is.
+            switch::check();
+        }
+        while !members.is_empty() {
             kill_tasks(&members);
             if !members.iter().all(|task| await_end(task, deadline)) {
                 return false;
             }
+            members = self.roster.all();
         }
+        true
     }
 
     /// Kills a greenlet and waits for its end, if it is a member: gevent's `killone`. Whether it

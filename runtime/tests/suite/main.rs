@@ -27,6 +27,7 @@ mod fileobject;
 mod footprint;
 mod gevent_issues;
 mod greenlets;
+mod group_kills;
 mod hooks;
 mod imap_limits;
 mod interrupts;
