@@ -65,7 +65,7 @@
 //!     .collect();
 //! assert!(joinall(&clients, None));
 //! for _ in 0..3 {
-//!     let line = with_timeout(Duration::from_secs(10), || lines.get()).expect("in time");
+//!     let line = with_timeout(Duration::from_secs(60), || lines.get()).expect("in time");
 //!     assert_eq!(line.as_deref(), Ok("hello"));
 //! }
 //! server.stop(Duration::from_secs(1));

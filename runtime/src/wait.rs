@@ -37,13 +37,17 @@ pub fn wait(
 /// passed (none: without end): gevent's `iwait`.
 ///
 /// ```
-/// use greenwood_runtime::{iwait, sleep, spawn};
-/// use std::time::Duration;
+/// use greenwood_runtime::{Event, iwait, spawn};
+/// use std::sync::Arc;
 ///
-/// let slow = spawn(|| sleep(Duration::from_millis(30)));
-/// let quick = spawn(|| sleep(Duration::from_millis(1)));
-/// let order: Vec<_> = iwait(&[&slow, &quick], None).collect();
-/// assert_eq!(order, [1, 0]);
+/// let go = Arc::new(Event::new());
+/// let theirs = Arc::clone(&go);
+/// let (slow, quick) = (spawn(move || theirs.wait()), spawn(|| "done"));
+/// let mut ready = iwait(&[&slow, &quick], None);
+/// assert_eq!(ready.next(), Some(1));
+/// go.set();
+/// assert_eq!(ready.next(), Some(0));
+/// assert_eq!(ready.next(), None);
 /// ```
 pub fn iwait(objects: &[&dyn Waitable], timeout: Option<Duration>) -> Iwait {
     let deadline = switch::deadline(timeout);

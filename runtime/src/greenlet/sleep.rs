@@ -18,9 +18,9 @@ use crate::sys::{current, now_ns};
 /// use greenwood_runtime::{sleep, spawn};
 /// use std::time::Duration;
 ///
-/// let quarter = spawn(|| sleep(Duration::from_millis(250)));
+/// let minute = spawn(|| sleep(Duration::from_secs(60)));
 /// sleep(Duration::from_millis(1));
-/// assert!(!quarter.ready());
+/// assert!(!minute.ready());
 /// ```
 pub fn sleep(duration: Duration) {
     if duration.is_zero() {
