@@ -384,9 +384,12 @@ impl Peer {
         let mut last = (0, Instant::now());
         let mut bytes = vec![0; 16 << 20];
         while last.1.elapsed() < Duration::from_millis(100) && began.elapsed() < DEADLINE {
-            let waiting = self.stream.peek(&mut bytes).unwrap();
-            if waiting != last.0 {
-                last = (waiting, Instant::now());
+            match self.stream.peek(&mut bytes) {
+                Ok(waiting) if waiting == last.0 => {}
+                Ok(waiting) => last = (waiting, Instant::now()),
+                // As in `more`.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}"),
             }
             thread::yield_now();
         }
