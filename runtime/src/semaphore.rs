@@ -217,10 +217,13 @@ impl Semaphore {
     }
 
     fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = lock(&self.state);
+        let (permits, waiters) = {
+            let state = lock(&self.state);
+            (state.permits, state.waiters.len())
+        };
         f.debug_struct(name)
-            .field("permits", &state.permits)
-            .field("waiters", &state.waiters.len())
+            .field("permits", &permits)
+            .field("waiters", &waiters)
             .finish()
     }
 }

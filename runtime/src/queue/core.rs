@@ -343,15 +343,22 @@ impl<T, S: Store<T>> Core<T, S> {
     }
 
     pub(super) fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state();
-        f.debug_struct(name)
-            .field("len", &state.store.len())
-            .field("maxsize", &maxsize(state.capacity))
-            .field("getters", &state.getters.len())
-            .field("putters", &state.putters.len())
-            .field("unfinished", &state.unfinished)
-            .field("shut_down", &state.shut_down)
-            .finish()
+        let (numbers, shut_down) = {
+            let state = self.state();
+            let numbers = [
+                ("len", state.store.len()),
+                ("maxsize", maxsize(state.capacity)),
+                ("getters", state.getters.len()),
+                ("putters", state.putters.len()),
+                ("unfinished", state.unfinished),
+            ];
+            (numbers, state.shut_down)
+        };
+        let mut text = f.debug_struct(name);
+        for (name, number) in &numbers {
+            text.field(name, number);
+        }
+        text.field("shut_down", &shut_down).finish()
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use greenwood_runtime::net::{Poll, PollEvents};
 use greenwood_runtime::{
-    AsyncResult, Condvar, Event, Group, JoinError, Pool, ThreadPool, scope, sleep, spawn,
+    AsyncResult, Channel, Condvar, Event, Group, JoinError, Pool, Queue, RLock, Semaphore,
+    ThreadPool, scope, sleep, spawn,
 };
 
 use crate::support::deadline;
@@ -37,8 +38,23 @@ fn what_is_waited_for_can_be_used_while_it_is_printed() {
     debug(&result, || assert!(!result.wait_timeout(Duration::ZERO)));
     let condvar = Condvar::new();
     debug(&condvar, || condvar.notify_all());
+    let semaphore = Semaphore::new(1);
+    debug(&semaphore, || drop(semaphore.permit().unwrap()));
+    let lock = RLock::new();
+    debug(&lock, || drop(lock.lock().unwrap()));
     let (poll, stdin) = (Poll::new(), std::io::stdin());
     debug(&poll, || poll.register(&stdin, PollEvents::IN));
+}
+
+#[test]
+fn queues_can_be_used_while_they_are_printed() {
+    let _deadline = deadline();
+    let (queue, channel) = (Queue::new(0), Channel::<u8>::new());
+    debug(&queue, || {
+        queue.put(1).unwrap();
+        assert_eq!(queue.get(), Ok(1));
+    });
+    debug(&channel, || assert!(channel.get_nowait().is_err()));
 }
 
 #[test]
