@@ -17,6 +17,9 @@ use crate::waiter::{Stop, WaitList, Waiter};
 /// The capacity of a queue without a bound.
 pub(super) const UNBOUNDED: usize = usize::MAX;
 
+/// Room for items on their way to getters that is kept when there are none.
+const MOST_ROOM: usize = 64;
+
 /// A queue over a store `S` of its items.
 ///
 /// Who waits for an item waits while nothing is stored; who waits with one, while as much is stored
@@ -431,6 +434,10 @@ impl<T, S: Store<T>> State<T, S> {
                 self.handed.remove(at)
             }
         };
+        // A burst must not keep its room for ever.
+        if self.handed.is_empty() && self.handed.capacity() > MOST_ROOM {
+            self.handed = VecDeque::new();
+        }
         taken.map(|it| it.1)
     }
 
