@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use greenwood_runtime::signal::SIGINT;
 use greenwood_runtime::{
-    Event, FileObject, Greenlet, Hub, JoinError, RLock, Semaphore, idle, is_kill, iwait, joinall,
-    signal, sleep, spawn, spawn_later, subprocess, with_timeout,
+    Event, FileObject, Greenlet, Hub, JoinError, RLock, Semaphore, WaitsFor, idle, is_kill, iwait,
+    joinall, signal, sleep, spawn, spawn_later, subprocess, with_timeout,
 };
 
 use crate::support::{
-    OnDrop, case, child, deadline, eventually, open_descriptors, spawn_on, until_waits,
+    OnDrop, case, child, deadline, eventually, open_descriptors, spawn_on, until_waits_for,
 };
 
 /// test__issue330: `gevent.kill`, `Greenlet.kill` and `Greenlet.throw` before the first turn.
@@ -66,7 +66,7 @@ fn kill_with_a_payload_reaches_who_only_gives_way() {
         }
         "in the end it returns"
     });
-    until_waits(catcher.id());
+    until_waits_for(catcher.id(), WaitsFor::Turn);
     catcher.kill_with("payload");
     assert_eq!(caught.load(Ordering::Relaxed), 2);
     assert_eq!(catcher.join().unwrap(), "in the end it returns");
