@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -20,6 +21,8 @@ pub(super) struct Process {
     pub(super) ended: Event,
     /// Readable once it has ended; none where there are no pidfds.
     pidfd: Option<Socket>,
+    /// A thread waits for the end.
+    has_thread: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,7 @@ impl Process {
             }),
             ended: Event::new(),
             pidfd: pidfd.map(|fd| Socket::new(Socket::homed(fd))),
+            has_thread: AtomicBool::new(false),
         });
         if let Err(error) = watch(&process) {
             let child = &mut lock(&process.state).child;
@@ -119,8 +123,9 @@ fn watch(process: &Arc<Process>) -> io::Result<()> {
         if builder.spawn(move || watch.run()).is_ok() {
             return Ok(());
         }
+        // What was to watch has seen to a thread, if there is one to be had.
     }
-    watch_by_thread(process, name)
+    watch_by_thread(process, name).map(drop)
 }
 
 /// The name of the greenlet or the thread that waits for it.
@@ -128,13 +133,23 @@ fn name_for(process: &Process) -> String {
     format!("subprocess {}", process.pid)
 }
 
-fn watch_by_thread(process: &Arc<Process>, name: String) -> io::Result<()> {
-    let process = Arc::clone(process);
+/// Has a thread wait for the end. False if one does already.
+fn watch_by_thread(process: &Arc<Process>, name: String) -> io::Result<bool> {
+    if process.has_thread.swap(true, Ordering::Relaxed) {
+        return Ok(false);
+    }
+    let theirs = Arc::clone(process);
     let wait = move || {
-        sys::await_end(process.pid).ok();
-        process.poll();
+        sys::await_end(theirs.pid).ok();
+        theirs.poll();
     };
-    thread::Builder::new().name(name).spawn(wait).map(drop)
+    match thread::Builder::new().name(name).spawn(wait) {
+        Ok(_) => Ok(true),
+        Err(error) => {
+            process.has_thread.store(false, Ordering::Relaxed);
+            Err(error)
+        }
+    }
 }
 
 /// What the greenlet does that waits for the end.
@@ -180,6 +195,16 @@ mod tests {
         let status = process.poll().unwrap().unwrap();
         assert_eq!(status.code(), Some(7));
         assert!(process.send_signal(libc::SIGKILL).is_ok());
+    }
+
+    #[test]
+    fn one_thread_waits_for_a_process() {
+        let process = Process::watched_by(start("exec sleep 100"), None).unwrap();
+        // As when a greenlet was refused, and what it was to run is dropped.
+        drop(Watch(Arc::clone(&process)));
+        assert!(!watch_by_thread(&process, name_for(&process)).unwrap());
+        process.send_signal(libc::SIGKILL).unwrap();
+        assert!(process.ended.wait_timeout(Duration::from_secs(30)));
     }
 
     #[test]
