@@ -224,20 +224,14 @@ impl TlsStream {
         }
         if how != Shutdown::Read {
             let announced = session.close();
-            if let Ok(false) = session.send(&self.inner.tcp)
-                && announced
-            {
-                session.fin_due = true;
-                drop(session);
-                self.send_later();
-                return match how {
-                    Shutdown::Both => self.inner.tcp.shutdown(Shutdown::Read),
-                    _ => Ok(()),
-                };
-            }
+            let is_left = matches!(session.send(&self.inner.tcp), Ok(false)) && announced;
+            session.fin_due |= is_left;
             if session.fin_due {
-                // It is being seen to already.
                 drop(session);
+                // Else it is being seen to already.
+                if is_left {
+                    self.send_later();
+                }
                 return match how {
                     Shutdown::Both => self.inner.tcp.shutdown(Shutdown::Read),
                     _ => Ok(()),
