@@ -10,8 +10,8 @@ use crate::{
 /// For a step that compiles: far more than it takes, far less than for ever.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// The number of hubs that all tests run with, that the packages' suites run with besides, and that
-/// all run with when optimized. By default it is the number of cores.
+/// The number of hubs that all tests run with, that those run with besides that start hubs, and that
+/// the packages' own run with when optimized. By default it is the number of cores.
 const HUBS: &str = "2";
 const ONE_HUB: &str = "1";
 const MORE_HUBS: &str = "4";
@@ -65,15 +65,21 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     )?;
     let name = format!("tests with GREENWOOD_HUBS={ONE_HUB}");
     steps.run(&name, LIMIT, tests.env("GREENWOOD_HUBS", ONE_HUB))?;
-    // The runtime's own are next.
-    tests_release(steps, Some(MORE_HUBS), "--exclude greenwood-runtime")?;
     // Whole-program optimization moves code across switches of stacks: the runtime has to bear it.
-    let mut tests = project::cargo("test --package greenwood-runtime --release --lib --tests")?;
-    steps.run(
-        "tests of the runtime, optimized as a whole",
-        LIMIT,
-        tests.env("GREENWOOD_HUBS", MORE_HUBS),
-    )?;
+    for (name, words) in [
+        (
+            "tests of the protocols, optimized",
+            "test --package greenwood-wsgi --package greenwood-websocket \
+             --profile release-test --lib --tests",
+        ),
+        (
+            "tests of the runtime, optimized as a whole",
+            "test --package greenwood-runtime --release --lib --tests",
+        ),
+    ] {
+        let mut tests = project::cargo(words)?;
+        steps.run(name, LIMIT, tests.env("GREENWOOD_HUBS", MORE_HUBS))?;
+    }
     models::run(steps, None)?;
     fuzz::run(steps, &fuzz::Options::ci())?;
     interop::run(steps, None)?;
@@ -92,12 +98,8 @@ pub(crate) fn tests_debug(steps: &mut Steps, hubs: Option<&str>) -> Result<()> {
 }
 
 /// The same with the optimizer on, in the profile `release-test`: whole-program optimization of
-/// some thirty test programs would take longer than everything else. Of all packages `but` some.
-pub(crate) fn tests_release(steps: &mut Steps, hubs: Option<&str>, but: &str) -> Result<()> {
-    let words = format!("test --workspace {but} --profile release-test");
-    let mut tests = project::cargo(&words)?;
-    if let Some(hubs) = hubs {
-        tests.env("GREENWOOD_HUBS", hubs);
-    }
+/// some thirty test programs would take longer than everything else.
+pub(crate) fn tests_release(steps: &mut Steps) -> Result<()> {
+    let mut tests = project::cargo("test --workspace --profile release-test")?;
     steps.run("tests of the release", LIMIT, &mut tests)
 }

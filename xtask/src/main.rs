@@ -118,6 +118,6 @@ fn parse(arguments: &[&str]) -> std::result::Result<Command, String> {
 fn test(steps: &mut Steps) -> Result<()> {
     install::run(steps)?;
     ci::tests_debug(steps, None)?;
-    ci::tests_release(steps, None, "")?;
+    ci::tests_release(steps)?;
     interop::run(steps, None)
 }
