@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use greenwood_runtime::{Hub, sleep, with_timeout};
+use greenwood_runtime::{Hub, sleep, threadpool, with_timeout};
 
 use crate::support::{
     EVERYWHERE, any_hub, case, child, deadline_of, eventually, open_descriptors, spawn_on,
@@ -235,6 +235,8 @@ fn play(test: &str, rows: impl FnOnce() -> Vec<Row>) {
     // For what a first use leaves for ever.
     rows.iter().for_each(|row| play_row(row, 4));
     eventually("no greenlet is left", || Hub::greenlets() == 0);
+    // A lookup that nobody waits for any more has files open.
+    assert!(threadpool().join(Some(LONG)));
     let before = left();
     for row in &rows {
         let began = Instant::now();
