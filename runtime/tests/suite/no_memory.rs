@@ -13,26 +13,14 @@ use greenwood_runtime::{
 };
 
 use crate::limits::{check_echo, check_life, echo, processor_time};
+use crate::others::with_little_memory;
 use crate::support::{OnDrop, case, child_with_hubs, deadline_of, eventually, spawn_on, waiting};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Lets the process have no more memory than it has, while `f` runs.
 fn without_memory<R>(f: impl FnOnce() -> R) -> R {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
-    let limit = |bytes| {
-        let limit = libc::rlimit {
-            rlim_cur: bytes,
-            rlim_max: libc::RLIM_INFINITY,
-        };
-        // SAFETY: a valid limit.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
-    };
-    limit(pages * 4096);
-    let result = f();
-    limit(libc::RLIM_INFINITY);
-    result
+    with_little_memory(0, f)
 }
 
 /// Puts all coroutines to use that the hubs have left over.

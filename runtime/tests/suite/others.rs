@@ -1,6 +1,7 @@
 //! Others, beside whom a test does something: one who surely waits by then, and one whose turns are
 //! long.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use greenwood_runtime::{Greenlet, Hub, sleep};
 
-use crate::support::{From, eventually, spawn_on, waits_for};
+use crate::support::{EVERYWHERE, From, eventually, spawn_on, waits_for};
 
 impl From {
     /// As [`start`](From::start), but returns when what was started waits, or has ended.
@@ -26,6 +27,42 @@ impl From {
         until_waits_or_ends(&greenlet);
         Box::new(|| greenlet.join().expect("the greenlet does not panic"))
     }
+}
+
+/// Has the two ends of a connection used by greenlets of all hubs and by threads, in turn.
+pub(crate) fn wander<S: Read + Write + Send + 'static>(mut here: S, mut there: S) {
+    for round in 0..40_u8 {
+        let reader = EVERYWHERE[usize::from(round) % 3].start_waiting(move || {
+            let mut buffer = [0];
+            there.read_exact(&mut buffer).unwrap();
+            (buffer[0], there)
+        });
+        here = EVERYWHERE[usize::from(round) / 3 % 3].run(move || {
+            here.write_all(&[round]).unwrap();
+            here
+        });
+        let (byte, stream) = reader();
+        assert_eq!(byte, round);
+        there = stream;
+    }
+}
+
+/// Lets the process have so many more bytes of address space than it has, while `f` runs.
+pub(crate) fn with_little_memory<R>(more: u64, f: impl FnOnce() -> R) -> R {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    let limit = |bytes| {
+        let limit = libc::rlimit {
+            rlim_cur: bytes,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: a valid limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+    };
+    limit(pages * 4096 + more);
+    let result = f();
+    limit(libc::RLIM_INFINITY);
+    result
 }
 
 /// Waits until the greenlet waits, or has ended: for one who may find at once what it waits for.

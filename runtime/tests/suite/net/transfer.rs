@@ -9,6 +9,7 @@ use greenwood_runtime::net::{TcpListener, TcpStream};
 use greenwood_runtime::{Event, Greenlet, Hub, joinall, spawn_local};
 
 use super::pair;
+use crate::others::wander;
 use crate::support::{EVERYWHERE, any_hub, deadline, deadline_of, spawn_on};
 
 #[test]
@@ -32,21 +33,8 @@ fn big_transfers_both_ways_at_once_arrive_whole() {
 #[test]
 fn socket_may_wander_from_hub_to_hub() {
     let _deadline = deadline();
-    let (mut here, mut there) = pair();
-    for round in 0..40_u8 {
-        let reader = EVERYWHERE[usize::from(round) % 3].start_waiting(move || {
-            let mut buffer = [0];
-            there.read_exact(&mut buffer).unwrap();
-            (buffer[0], there)
-        });
-        here = EVERYWHERE[usize::from(round) / 3 % 3].run(move || {
-            here.write_all(&[round]).unwrap();
-            here
-        });
-        let (byte, stream) = reader();
-        assert_eq!(byte, round);
-        there = stream;
-    }
+    let (here, there) = pair();
+    wander(here, there);
 }
 
 #[test]

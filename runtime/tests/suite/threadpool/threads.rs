@@ -8,6 +8,7 @@ use greenwood_runtime::net::getaddrinfo;
 use greenwood_runtime::{DEFAULT_THREADPOOL_SIZE, Hub, ThreadError, ThreadPool, spawn, threadpool};
 
 use super::{LONG, SHORT, busy};
+use crate::others::with_little_memory;
 use crate::support::{EVERYWHERE, case, child, count, deadline, eventually};
 
 #[test]
@@ -226,21 +227,7 @@ fn without_a_thread_jobs_fail_or_wait_for_those_that_there_are() {
     assert_eq!(second.join().unwrap(), 2);
 }
 
-/// Leaves no memory for another thread's stack while `f` runs.
+/// Leaves no memory for another thread's stack, which takes 2 MiB, while `f` runs.
 fn without_threads<R>(f: impl FnOnce() -> R) -> R {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
-    let limit = |bytes| {
-        let limit = libc::rlimit {
-            rlim_cur: bytes,
-            rlim_max: libc::RLIM_INFINITY,
-        };
-        // SAFETY: a valid limit.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
-    };
-    // A stack takes 2 MiB.
-    limit(pages * 4096 + (1 << 20));
-    let result = f();
-    limit(libc::RLIM_INFINITY);
-    result
+    with_little_memory(1 << 20, f)
 }

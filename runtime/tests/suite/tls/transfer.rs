@@ -9,6 +9,7 @@ use greenwood_runtime::{sleep, spawn};
 use socket2::SockRef;
 
 use super::{pair, tcp_pair};
+use crate::others::wander;
 use crate::support::{EVERYWHERE, deadline, deadline_of};
 
 /// Numbers that look random, the same in each run.
@@ -210,21 +211,8 @@ fn records_that_come_together_are_read_one_by_one() {
 #[test]
 fn connection_may_wander_from_hub_to_hub() {
     let _deadline = deadline();
-    let (mut here, mut there) = pair();
-    for round in 0..40_u8 {
-        let reader = EVERYWHERE[usize::from(round) % 3].start_waiting(move || {
-            let mut buffer = [0];
-            there.read_exact(&mut buffer).unwrap();
-            (buffer[0], there)
-        });
-        here = EVERYWHERE[usize::from(round) / 3 % 3].run(move || {
-            here.write_all(&[round]).unwrap();
-            here
-        });
-        let (byte, stream) = reader();
-        assert_eq!(byte, round);
-        there = stream;
-    }
+    let (here, there) = pair();
+    wander(here, there);
 }
 
 #[test]
