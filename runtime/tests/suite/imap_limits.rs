@@ -1,5 +1,6 @@
 //! `imap` under time limits: a `next` that ends by one has taken nothing.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,18 @@ fn all_by_limited_next<I: Iterator>(
     all
 }
 
+/// An `imap` that doubles the first three numbers gives all.
+fn loses_nothing<I, E>(what: WaitsFor, imap: impl FnOnce(Arc<Event>) -> I + Send + 'static)
+where
+    I: Iterator<Item = Result<u32, E>>,
+    E: Debug + Send + Sync + 'static,
+{
+    let _deadline = deadline();
+    let all = spawn_on(0, move || all_by_limited_next(what, imap));
+    let all = all.join().unwrap().into_iter().map(Result::unwrap);
+    assert!(all.eq([2, 4, 6]));
+}
+
 fn doubled(begins: &Event, n: u32) -> u32 {
     begins.wait();
     2 * n
@@ -52,38 +65,23 @@ fn doubled(begins: &Event, n: u32) -> u32 {
 
 #[test]
 fn an_imap_loses_no_result_to_a_time_limit() {
-    let _deadline = deadline();
-    let all = spawn_on(0, || {
-        all_by_limited_next(WaitsFor::Greenlet, |begins| {
-            Group::new().imap(move |n| doubled(&begins, n), [1, 2, 3], 0)
-        })
+    loses_nothing(WaitsFor::Greenlet, |begins| {
+        Group::new().imap(move |n| doubled(&begins, n), [1, 2, 3], 0)
     });
-    let all = all.join().unwrap().into_iter().map(Result::unwrap);
-    assert!(all.eq([2, 4, 6]));
 }
 
 #[test]
 fn an_unordered_imap_loses_no_result_to_a_time_limit() {
-    let _deadline = deadline();
-    let all = spawn_on(0, || {
-        all_by_limited_next(WaitsFor::Several, |begins| {
-            Group::new().imap_unordered(move |n| doubled(&begins, n), [1, 2, 3], 0)
-        })
+    loses_nothing(WaitsFor::Several, |begins| {
+        Group::new().imap_unordered(move |n| doubled(&begins, n), [1, 2, 3], 0)
     });
-    let all = all.join().unwrap().into_iter().map(Result::unwrap);
-    assert!(all.eq([2, 4, 6]));
 }
 
 #[test]
 fn an_imap_of_threads_loses_no_result_to_a_time_limit() {
-    let _deadline = deadline();
-    let all = spawn_on(0, || {
-        all_by_limited_next(WaitsFor::Thread, |begins| {
-            ThreadPool::new(1).imap(move |n| doubled(&begins, n), [1, 2, 3], 0)
-        })
+    loses_nothing(WaitsFor::Thread, |begins| {
+        ThreadPool::new(1).imap(move |n| doubled(&begins, n), [1, 2, 3], 0)
     });
-    let all = all.join().unwrap().into_iter().map(Result::unwrap);
-    assert!(all.eq([2, 4, 6]));
 }
 
 #[test]
