@@ -457,7 +457,8 @@ fn wrong_answers_are_refused() {
 #[test]
 fn nobody_there_is_an_error() {
     let _watchdog = watchdog();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // At an address at which no other test gets the port meanwhile.
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let error = connect(&format!("ws://{address}")).unwrap_err();

@@ -234,7 +234,8 @@ fn tcp_is_for_this_machine_unless_asked() {
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         assert!(error.to_string().contains("tcp_open_to_all"), "{error}");
     }
-    let server = BackdoorServer::tcp("127.0.0.1:0").unwrap();
+    // No other test uses this address, and could have got the port after the stop.
+    let server = BackdoorServer::tcp("127.0.0.6:0").unwrap();
     server.start().unwrap();
     server.start().unwrap();
     let address = server.local_addr().unwrap();

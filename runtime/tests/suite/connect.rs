@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::net::{TcpListener, TcpStream, create_connection};
@@ -10,7 +9,7 @@ use greenwood_runtime::{Hub, sleep, spawn, with_timeout};
 
 use crate::support::{
     EVERYWHERE, any_hub, case, child_with_hubs, deadline, deadline_of, eventually, fill,
-    open_descriptors, spawn_on,
+    open_descriptors, refusing, spawn_on,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -52,19 +51,6 @@ fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
-}
-
-/// An address at which nobody listens. Its socket is kept, so that it is nobody else's either.
-fn refusing() -> SocketAddr {
-    static KEPT: OnceLock<socket2::Socket> = OnceLock::new();
-    let socket = KEPT.get_or_init(|| {
-        let kind = socket2::Type::STREAM;
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        socket.bind(&any.into()).unwrap();
-        socket
-    });
-    socket.local_addr().unwrap().as_socket().unwrap()
 }
 
 #[test]

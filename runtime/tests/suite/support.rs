@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -123,6 +125,19 @@ pub(crate) fn child(test: &str, part: &str, environment: &[(&str, &str)]) -> Chi
 /// As [`child`], with so many hubs.
 pub(crate) fn child_with_hubs(test: &str, part: &str, hubs: usize) -> Child {
     child(test, part, &[("GREENWOOD_HUBS", &hubs.to_string())])
+}
+
+/// An address at which nobody listens. Its socket is kept, so that it is nobody else's either.
+pub(crate) fn refusing() -> SocketAddr {
+    static KEPT: OnceLock<socket2::Socket> = OnceLock::new();
+    let socket = KEPT.get_or_init(|| {
+        let kind = socket2::Type::STREAM;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).unwrap();
+        socket
+    });
+    socket.local_addr().unwrap().as_socket().unwrap()
 }
 
 /// Waits until `condition` holds: for what has no event of its own.

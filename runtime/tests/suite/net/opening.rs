@@ -10,17 +10,14 @@ use greenwood_runtime::{Hub, with_timeout};
 
 use super::{LONG, pair};
 use crate::others::LongTurns;
-use crate::support::{EVERYWHERE, deadline, spawn_on};
+use crate::support::{EVERYWHERE, deadline, refusing, spawn_on};
 
 #[test]
 fn connect_reports_refusal_and_time_out() {
     let _deadline = deadline();
     for from in EVERYWHERE {
         from.run(|| {
-            let address = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap();
+            let address = refusing();
             let error = TcpStream::connect(address).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
             let error = TcpStream::connect_timeout(&address, LONG).unwrap_err();
