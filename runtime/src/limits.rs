@@ -19,11 +19,16 @@ static STACKS: AtomicUsize = AtomicUsize::new(0);
 static ALLOWED: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// How many there may be before the mappings are counted again.
 static NEXT_COUNT: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// When the mappings were counted last because of a refusal.
-static LAST_DOUBT: AtomicU64 = AtomicU64::new(0);
+/// From when on a refusal has the mappings counted anew; never, while somebody counts.
+static NEXT_DOUBT: AtomicU64 = AtomicU64::new(0);
 
-/// How long a refusal holds before the mappings are counted anew: counting takes milliseconds.
+/// How long a refusal holds before the mappings are counted anew, at least: counting takes
+/// milliseconds, and on a busy machine far more.
 const DOUBT_NS: u64 = 100_000_000;
+/// How many times as long as counting took it holds, up to [`MOST_DOUBT_NS`]: who is refused again
+/// and again spends little of a hub's time on it.
+const DOUBT_TIMES: u64 = 5;
+const MOST_DOUBT_NS: u64 = 2_000_000_000;
 
 pub(crate) fn start() {
     recount();
@@ -70,13 +75,16 @@ fn is_allowed(stacks: usize) -> bool {
         return true;
     }
     // Mappings may have been given back since, or the setting raised.
-    let (now, last) = (now_ns(), LAST_DOUBT.load(Ordering::Relaxed));
-    let mine = now.saturating_sub(last) >= DOUBT_NS
-        && LAST_DOUBT
-            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+    let (begun, next) = (now_ns(), NEXT_DOUBT.load(Ordering::Relaxed));
+    let mine = begun >= next
+        && NEXT_DOUBT
+            .compare_exchange(next, u64::MAX, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok();
     if mine {
         recount();
+        let ended = now_ns();
+        let pause = (DOUBT_TIMES * (ended - begun)).clamp(DOUBT_NS, MOST_DOUBT_NS);
+        NEXT_DOUBT.store(ended + pause, Ordering::Relaxed);
     }
     stacks <= ALLOWED.load(Ordering::Relaxed)
 }
