@@ -122,6 +122,13 @@ fn wheels() -> &'static [Wheel] {
     })
 }
 
+/// The moment that is `time` after another; one that no connection lives to see, where the clock
+/// can't count so far.
+pub(crate) fn after(from: Instant, time: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    from + time.min(CENTURY)
+}
+
 /// The tick at which `at` is over.
 fn tick(at: Instant) -> u64 {
     let since = at.saturating_duration_since(epoch());

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::sleep;
-use greenwood_websocket::{Disconnect, WebSocketConfig, WebSocketError};
+use greenwood_websocket::{CloseCode, Disconnect, WebSocketConfig, WebSocketError};
 use io_support::*;
 
 const SHORT: Duration = Duration::from_millis(60);
@@ -41,6 +41,38 @@ fn try_to_answer_ping(peer: &mut Peer) -> bool {
             peer.try_write(frame(true, PONG, &ping.payload)).is_ok()
         }
         _ => false,
+    }
+}
+
+/// Beyond what the clock can count.
+#[test]
+fn time_limits_may_be_as_good_as_none() {
+    let config = |interval| {
+        pinging(interval, Duration::MAX)
+            .idle_timeout(Duration::MAX)
+            .write_timeout(Duration::MAX)
+            .close_timeout(Duration::MAX)
+    };
+    for interval in [SHORT, Duration::MAX] {
+        let (server, ended) = serve_and_tell(config(interval));
+        let mut peer = server.open();
+        if interval == SHORT {
+            answer_ping(&mut peer);
+            answer_ping(&mut peer);
+        }
+        peer.write(text("hello"));
+        while peer.frame().payload != b"hello" {}
+        peer.close_amid_pings();
+        assert!(matches!(ended.recv().unwrap(), Disconnect::PeerClosed(_)));
+        // The rest of a frame that is refused is read before the end.
+        let mut peer = server.open();
+        peer.write(announcement(true, 3, 100));
+        assert_eq!(peer.close_code(), 1002);
+        peer.write([0; 100]);
+        peer.expect_cut();
+        // Who closes waits for the answer.
+        let server = serve_with(config(interval), |ws| Ok(ws.close(CloseCode::NORMAL, "")?));
+        assert!(server.open().closes_well());
     }
 }
 

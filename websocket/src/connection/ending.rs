@@ -4,6 +4,7 @@ use std::net;
 use std::ops::Deref;
 
 use super::*;
+use crate::wheel::after;
 
 /// How much of a peer's data is read and dropped after the connection was failed, and for how long,
 /// so that it sees the close frame and not a reset: enough for a peer that sends all of a message
@@ -141,7 +142,7 @@ impl Connection {
     /// Closes: sends the close frame and waits for the peer's.
     pub(crate) fn close(self: &Arc<Self>, code: CloseCode, reason: &str) -> Result<()> {
         self.start_close(code, reason)?;
-        let deadline = Instant::now() + self.config.close_timeout;
+        let deadline = after(Instant::now(), self.config.close_timeout);
         // A caller that can't wait, or is killed while it does, must not leave the connection half
         // closed for ever.
         let _limited = Limited(self);
@@ -237,7 +238,7 @@ impl Connection {
     /// Waits until what waits is written; a peer that does not take it gets no longer than for an
     /// answer. False if the connection was cut.
     fn await_written(self: &Arc<Self>) -> bool {
-        let deadline = Instant::now() + self.config.close_timeout;
+        let deadline = after(Instant::now(), self.config.close_timeout);
         loop {
             let drain = {
                 let mut output = lock(&self.output);
@@ -301,7 +302,7 @@ impl Connection {
     /// Reads and drops so many bytes at most (there is one at least), for so long at most, and, if
     /// there may be none yet, with pauses of so long at most.
     fn drop_input(&self, mut bytes: usize, time: Duration, pause: Duration, may_pause: bool) {
-        let deadline = Instant::now() + time;
+        let deadline = after(Instant::now(), time);
         loop {
             match scratch::with_read_buffer(|buffer| self.stream.try_read(buffer)) {
                 Ok(0) => return,

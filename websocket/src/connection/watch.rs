@@ -2,7 +2,7 @@
 //! deadline of the closing handshake.
 
 use super::*;
-use crate::wheel;
+use crate::wheel::{self, after};
 
 /// A ping that is late gets another moment if its pong may be on the way up.
 const DOUBT: Duration = Duration::from_millis(50);
@@ -60,10 +60,10 @@ impl Connection {
         let now = Instant::now();
         let mut output = lock(&self.output);
         let watch = output.watch.get_or_insert_default();
-        watch.ping_at = ping_interval.map(|interval| now + interval);
+        watch.ping_at = ping_interval.map(|interval| after(now, interval));
         watch.idle = idle_timeout.map(|timeout| Idle {
             since: now,
-            look_at: now + timeout / IDLE_STEPS,
+            look_at: after(now, timeout / IDLE_STEPS),
         });
         self.schedule(&mut output);
     }
@@ -76,7 +76,7 @@ impl Connection {
         }
         let watch = output.watch.get_or_insert_default();
         if watch.close_by.is_none() {
-            watch.close_by = Some(Instant::now() + self.config.close_timeout);
+            watch.close_by = Some(after(Instant::now(), self.config.close_timeout));
             if !self.schedule(&mut output) {
                 self.cut_locked(&mut output, Disconnect::CloseTimeout);
             }
@@ -147,7 +147,7 @@ impl Connection {
         if idle.look_at > now {
             return false;
         }
-        idle.look_at = now + timeout / IDLE_STEPS;
+        idle.look_at = after(now, timeout / IDLE_STEPS);
         if self.active.swap(false, Ordering::Relaxed) {
             idle.since = now;
         }
@@ -165,7 +165,7 @@ impl Connection {
         // Where nobody receives, nobody sees the pong; where the ping itself waits to be written,
         // that has a limit of its own.
         if waits_for_room || !self.reception.is_taken() {
-            pinged.deadline = now + self.config.ping_timeout;
+            pinged.deadline = after(now, self.config.ping_timeout);
             pinged.doubted = false;
             return false;
         }
@@ -182,7 +182,7 @@ impl Connection {
         if watch.ping_at.is_none_or(|at| at > now) {
             return;
         }
-        watch.ping_at = Some(now + interval);
+        watch.ping_at = Some(after(now, interval));
         // No other ping before the last one is answered.
         if watch.pinged.is_some() || !may_send {
             return;
@@ -192,7 +192,7 @@ impl Connection {
         watch.pinged = Some(Pinged {
             payload,
             sent: now,
-            deadline: now + self.config.ping_timeout,
+            deadline: after(now, self.config.ping_timeout),
             doubted: false,
         });
         output.pings += 1;

@@ -58,6 +58,36 @@ fn trickling_head_gets_408() {
     assert!(began.elapsed() >= limit);
 }
 
+/// Beyond what the clock can count.
+#[test]
+fn time_outs_may_be_as_good_as_none() {
+    let server = serve_with(echo, |server| {
+        server
+            .head_timeout(Duration::MAX)
+            .body_timeout(Duration::MAX)
+            .keep_alive_timeout(Duration::MAX)
+            .write_timeout(Duration::MAX)
+    });
+    let mut client = server.connect();
+    for _ in 0..2 {
+        let request = post("", "hello");
+        let (first, rest) = request.split_at(20);
+        client.send(first);
+        assert!(client.is_silent(SHORT / 4));
+        let (second, third) = rest.split_at(rest.len() - 2);
+        client.send(second);
+        assert!(client.is_silent(SHORT / 4));
+        client.send(third);
+        assert_eq!(client.response().text(), "hello");
+    }
+    // What the application leaves of a body is read and dropped.
+    let server = serve_with(hello, |server| server.body_timeout(Duration::MAX));
+    let mut client = server.connect();
+    client.send(post("", "hello") + &get("/", ""));
+    assert_eq!(client.response().text(), "POST /");
+    assert_eq!(client.response().text(), "GET /");
+}
+
 #[test]
 fn connection_without_a_byte_ends_quietly() {
     let server = serve_with(hello, |server| long(server).head_timeout(SHORT));
