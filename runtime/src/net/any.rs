@@ -39,25 +39,25 @@ impl StreamListener {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a descriptor that is no socket of connections, or does not listen; what
-    /// the system says.
+    /// `InvalidInput` for a descriptor that is no socket of such connections, or does not listen;
+    /// what the system says.
     pub fn from_fd(fd: impl Into<OwnedFd>) -> io::Result<StreamListener> {
         let fd = fd.into();
         let socket = SockRef::from(&fd);
         let listens = socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
             && socket.is_listener().unwrap_or(false);
-        if !listens {
-            return Err(io::Error::new(
+        match socket.domain() {
+            Ok(Domain::UNIX) if listens => UnixListener::from_fd(fd).map(StreamListener::Unix),
+            Ok(Domain::IPV4 | Domain::IPV6) if listens => {
+                TcpListener::from_fd(fd).map(StreamListener::Tcp)
+            }
+            _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!(
-                    "descriptor {} is no socket that listens for connections",
+                    "descriptor {} is no socket that listens for TCP or Unix connections",
                     fd.as_raw_fd()
                 ),
-            ));
-        }
-        match socket.domain()? {
-            Domain::UNIX => UnixListener::from_fd(fd).map(StreamListener::Unix),
-            _ => TcpListener::from_fd(fd).map(StreamListener::Tcp),
+            )),
         }
     }
 

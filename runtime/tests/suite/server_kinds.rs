@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use greenwood_runtime::net::{
-    ListenOptions, TcpListener, TcpStream, UnixListener, UnixStream, listen_fds,
+    ListenOptions, StreamListener, TcpListener, TcpStream, UnixListener, UnixStream, listen_fds,
 };
 use greenwood_runtime::{Event, Hub, Spawn, StreamServer, sleep, spawn, with_timeout};
 
@@ -268,6 +268,25 @@ fn inherited_listener_is_served() {
     server.start().unwrap();
     check_shout(TcpStream::connect(address).unwrap());
     server.stop(Duration::ZERO);
+}
+
+/// In a family that is neither, where the system has one.
+#[test]
+fn listeners_of_other_families_are_refused() {
+    let listening = || {
+        let other = socket2::Socket::new(socket2::Domain::VSOCK, socket2::Type::STREAM, None)?;
+        // Any address and any port.
+        other.bind(&socket2::SockAddr::vsock(u32::MAX, u32::MAX))?;
+        other.listen(1)?;
+        std::io::Result::Ok(other)
+    };
+    let Ok(other) = listening() else {
+        eprintln!("no VSOCK here");
+        return;
+    };
+    let error = StreamListener::from_fd(other).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("TCP or Unix"), "{error}");
 }
 
 /// As systemd starts a service: with descriptors from 3 on and variables that tell of them.
