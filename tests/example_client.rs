@@ -3,22 +3,20 @@
 //! `cargo test` builds the examples too; with `--test example_client` it does not, so that one comes
 //! after a `cargo build --examples`.
 
+mod running;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     path::PathBuf,
-    process::{Child, ChildStdin, Command, Output, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    process::{Child, ChildStdin, Output, Stdio},
 };
 
-/// Nothing here takes longer, unless something is broken.
-const DEADLINE: Duration = Duration::from_secs(20);
+use running::{DEADLINE, Server, example, lines, wait};
 
 #[test]
 fn lines_are_sent_and_what_comes_is_printed() {
-    let server = Server::start("echo", &["127.0.0.1", "0"]);
+    let server = echo();
     for options in [&[][..], &["--deflate", "--header", "X-Test: yes"]] {
         let url = server.url("ws", "/echo");
         let output = run(&[&[&*url], options].concat(), "hello\n\ngr\u{fc}n\n");
@@ -33,10 +31,10 @@ fn lines_are_sent_and_what_comes_is_printed() {
 
 #[test]
 fn answers_are_printed_while_stdin_is_open() {
-    let server = Server::start("echo", &["127.0.0.1", "0"]);
+    let server = echo();
     let mut child = start(&[&server.url("ws", "/echo")]);
     let mut stdin = child.stdin.take().unwrap();
-    let lines = lines(&mut child);
+    let lines = lines(child.stdout.take().unwrap());
     for line in ["one", "two"] {
         writeln!(stdin, "{line}").unwrap();
         assert_eq!(lines.recv_timeout(DEADLINE).unwrap(), line);
@@ -47,7 +45,7 @@ fn answers_are_printed_while_stdin_is_open() {
 
 #[test]
 fn end_by_the_server_does_not_wait_for_stdin() {
-    let server = Server::start("echo", &["127.0.0.1", "0"]);
+    let server = echo();
     // Closed with 1008: that is no ordinary end.
     let mut child = start(&[&server.url("ws", "/")]);
     let _open: Option<ChildStdin> = child.stdin.take();
@@ -61,7 +59,7 @@ fn end_by_the_server_does_not_wait_for_stdin() {
     let mut server = server;
     let mut child = start(&[&server.url("ws", "/echo")]);
     let mut stdin = child.stdin.take().unwrap();
-    let lines = lines(&mut child);
+    let lines = lines(child.stdout.take().unwrap());
     writeln!(stdin, "there").unwrap();
     assert_eq!(lines.recv_timeout(DEADLINE).unwrap(), "there");
     server.child.kill().unwrap();
@@ -79,7 +77,7 @@ fn certificates_are_trusted_as_told() {
     fs::write(&cert, made.cert.pem()).unwrap();
     fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
-    let server = Server::start("echo_tls", &["127.0.0.1", "0", cert, key]);
+    let server = Server::start_example("echo_tls", "https", &["127.0.0.1", "0", cert, key]);
     let by_name = server.url("wss", "/echo").replace("127.0.0.1", "localhost");
     let by_address = server.url("wss", "/echo");
     for (arguments, code) in [
@@ -98,7 +96,7 @@ fn certificates_are_trusted_as_told() {
 
 #[test]
 fn refusals_and_wrong_arguments_are_explained() {
-    let server = Server::start("echo", &["127.0.0.1", "0"]);
+    let server = echo();
     let url = server.url("ws", "/echo");
     drop(server);
     let output = run(&[&url], "");
@@ -130,23 +128,13 @@ fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap()
 }
 
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
-    let program = profile.join("examples").join(name);
-    assert!(
-        program.exists(),
-        "{} is missing: cargo build --examples",
-        program.display()
-    );
-    let mut command = Command::new(program);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    command.stderr(Stdio::piped());
-    command
-}
-
 fn start(arguments: &[&str]) -> Child {
-    example("client").args(arguments).spawn().unwrap()
+    let mut client = example("client");
+    client
+        .stdin(Stdio::piped())
+        .args(arguments)
+        .spawn()
+        .unwrap()
 }
 
 /// Runs the client to its end, with these lines.
@@ -159,53 +147,6 @@ fn run(arguments: &[&str], lines: &str) -> Output {
     wait(child)
 }
 
-/// The lines that the child prints, as they come.
-fn lines(child: &mut Child) -> mpsc::Receiver<String> {
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        for line in stdout.lines() {
-            sender.send(line.unwrap()).ok();
-        }
-    });
-    lines
-}
-
-fn wait(child: Child) -> Output {
-    let (sender, output) = mpsc::channel();
-    thread::spawn(move || sender.send(child.wait_with_output().unwrap()).ok());
-    output.recv_timeout(DEADLINE).expect("the client ends")
-}
-
-/// A server, running. It is killed when this is dropped.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(name: &str, arguments: &[&str]) -> Server {
-        let mut child = example(name)
-            .args(arguments)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let line = lines(&mut child).recv_timeout(DEADLINE).unwrap();
-        let address = line.split("://").nth(1).unwrap().split('/').next().unwrap();
-        Server {
-            child,
-            address: address.to_owned(),
-        }
-    }
-
-    fn url(&self, scheme: &str, path: &str) -> String {
-        format!("{scheme}://{}{path}", self.address)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
+fn echo() -> Server {
+    Server::start_example("echo", "http", &["127.0.0.1", "0"])
 }

@@ -7,18 +7,16 @@
     reason = "plays the foreign side, without greenlets"
 )]
 
+mod running;
+
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
-    thread,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::Output,
     time::{Duration, Instant},
 };
 
-/// Nothing here takes longer, unless something is broken.
-const DEADLINE: Duration = Duration::from_secs(30);
+use running::{DEADLINE, Server, example, wait};
 
 /// The example's grace time.
 const GRACE: Duration = Duration::from_secs(5);
@@ -268,7 +266,7 @@ fn address_that_cannot_be_had_is_named() {
 #[test]
 fn stdout_that_takes_nothing_is_an_error() {
     let full = std::fs::File::create("/dev/full").unwrap();
-    let output = example()
+    let output = example("echo")
         .args(["127.0.0.1", "0"])
         .stdout(full)
         .output()
@@ -281,69 +279,14 @@ fn stdout_that_takes_nothing_is_an_error() {
     );
 }
 
-fn example() -> Command {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
-    let program: PathBuf = profile.join("examples").join("echo");
-    assert!(
-        program.exists(),
-        "{} is missing: cargo build --example echo",
-        program.display()
-    );
-    Command::new(program)
-}
-
 /// Runs the example to its end.
 fn run(arguments: &[&str]) -> Output {
-    let child = example()
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    within_deadline(move || child.wait_with_output().unwrap())
-}
-
-/// The example, running. It is killed when this is dropped.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    /// What it wrote to stderr, once it has ended.
-    log: mpsc::Receiver<String>,
+    wait(example("echo").args(arguments).spawn().unwrap())
 }
 
 impl Server {
     fn start(arguments: &[&str]) -> Server {
-        let mut child = example()
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let (sender, log) = mpsc::channel();
-        thread::spawn(move || {
-            let mut log = String::new();
-            stderr.read_to_string(&mut log).unwrap();
-            sender.send(log).ok();
-        });
-        let line = within_deadline(move || {
-            let mut line = String::new();
-            BufReader::new(stdout).read_line(&mut line).unwrap();
-            line
-        });
-        let address = line
-            .strip_prefix("echo server on http://")
-            .and_then(|rest| rest.strip_suffix("/ (Ctrl-C to stop)\n"))
-            .unwrap_or_else(|| panic!("{arguments:?}: unexpected first line {line:?}"));
-        Server {
-            child,
-            address: address.parse().unwrap(),
-            log,
-        }
+        Server::start_example("echo", "http", arguments)
     }
 
     fn connect(&self) -> TcpStream {
@@ -392,29 +335,6 @@ impl Server {
             "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
         );
         WebSocket { stream }
-    }
-
-    fn signal(&self, name: &str) {
-        // The shell's own kill: a program of that name is not everywhere.
-        let status = Command::new("sh")
-            .args(["-c", &format!("kill -s {name} {}", self.child.id())])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-
-    /// Waits for the example to end; what it wrote to stderr comes along.
-    fn wait(&mut self) -> (ExitStatus, String) {
-        let log = self.log.recv_timeout(DEADLINE);
-        let log = log.expect("the example ends");
-        (self.child.wait().unwrap(), log)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
     }
 }
 
@@ -524,17 +444,4 @@ fn close(code: u16, reason: &str) -> Vec<u8> {
 fn code((opcode, payload): &(u8, Vec<u8>)) -> u16 {
     assert_eq!(*opcode, CLOSE);
     u16::from_be_bytes([payload[0], payload[1]])
-}
-
-/// Runs `f` on a thread of its own; panics if it takes too long.
-fn within_deadline<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    let thread = thread::spawn(move || sender.send(f()).ok());
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(value) => value,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("not done within {DEADLINE:?}"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().unwrap_err())
-        }
-    }
 }

@@ -3,15 +3,13 @@
 //! `cargo test` builds the examples too; with `--test example_echo_tls` it does not, so that one
 //! comes after a `cargo build --example echo_tls`. What foreign clients make of it is in `interop/`.
 
+mod running;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    io::{Read, Write},
+    path::PathBuf,
+    process::Output,
 };
 
 use greenwood::{
@@ -19,9 +17,7 @@ use greenwood::{
     runtime::net::{ClientTls, TcpStream, TlsStream},
 };
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-
-/// Nothing here takes longer, unless something is broken.
-const DEADLINE: Duration = Duration::from_secs(20);
+use running::{DEADLINE, Server, example, wait};
 
 #[test]
 fn page_body_and_facts_of_tls_are_served() {
@@ -91,7 +87,7 @@ fn certificate_is_made_if_none_is_given() {
 #[test]
 fn hangup_reloads_the_certificate_and_interrupt_ends_the_server() {
     let files = Files::new("hangup");
-    let server = Server::start(&["0", files.cert(), files.key()]);
+    let mut server = Server::start(&["0", files.cert(), files.key()]);
     let old = server.connect(&files.client());
     let ws = Connect::to("wss://localhost/echo")
         .connect_over(server.connect(&files.client()))
@@ -115,7 +111,7 @@ fn hangup_reloads_the_certificate_and_interrupt_ends_the_server() {
     // The close frame comes with 1001, which is a clean end for us.
     assert!(ws.receive().unwrap().is_none());
     assert_eq!(rest(old), "");
-    assert!(server.wait());
+    assert!(server.wait().0.success());
 }
 
 #[test]
@@ -198,69 +194,14 @@ impl Drop for Files {
     }
 }
 
-fn example() -> Command {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples").join("echo_tls");
-    assert!(
-        program.exists(),
-        "{} is missing: cargo build --example echo_tls",
-        program.display()
-    );
-    Command::new(program)
-}
-
 /// Runs the example to its end.
 fn run(arguments: &[&str]) -> Output {
-    let child = example()
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    within_deadline(move || child.wait_with_output().unwrap())
-}
-
-/// The example, running. It is killed when this is dropped.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    /// The lines that it writes to stderr.
-    log: mpsc::Receiver<String>,
+    wait(example("echo_tls").args(arguments).spawn().unwrap())
 }
 
 impl Server {
     fn start(arguments: &[&str]) -> Server {
-        let mut child = example()
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, log) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stderr.lines() {
-                sender.send(line.unwrap()).ok();
-            }
-        });
-        let line = within_deadline(move || {
-            let mut line = String::new();
-            BufReader::new(stdout).read_line(&mut line).unwrap();
-            line
-        });
-        let address = line
-            .strip_prefix("echo server on https://")
-            .and_then(|rest| rest.strip_suffix("/ (Ctrl-C to stop)\n"))
-            .unwrap_or_else(|| panic!("{arguments:?}: unexpected first line {line:?}"));
-        Server {
-            child,
-            address: address.parse().unwrap(),
-            log,
-        }
+        Server::start_example("echo_tls", "https", arguments)
     }
 
     fn tcp(&self) -> TcpStream {
@@ -284,39 +225,6 @@ impl Server {
         .unwrap();
         rest(stream)
     }
-
-    fn signal(&self, name: &str) {
-        // The shell's own kill: a program of that name is not everywhere.
-        let status = Command::new("sh")
-            .args(["-c", &format!("kill -s {name} {}", self.child.id())])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-
-    /// Waits for a line of the log.
-    fn log_says(&self, what: &str) {
-        loop {
-            let line = self.log.recv_timeout(DEADLINE);
-            let line = line.unwrap_or_else(|_| panic!("the log does not say {what:?}"));
-            if line.contains(what) {
-                return;
-            }
-        }
-    }
-
-    /// Waits for the end; true if it was a good one.
-    fn wait(mut self) -> bool {
-        while self.log.recv_timeout(DEADLINE).is_ok() {}
-        self.child.wait().unwrap().success()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
 }
 
 /// Everything up to the end, which TLS has to announce.
@@ -324,17 +232,4 @@ fn rest(mut stream: TlsStream) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
-}
-
-/// Runs `f` on a thread of its own; panics if it takes too long.
-fn within_deadline<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    let thread = thread::spawn(move || sender.send(f()).ok());
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(value) => value,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("not done within {DEADLINE:?}"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().unwrap_err())
-        }
-    }
 }
