@@ -302,7 +302,11 @@ impl Handler for WebSocketHandler {
             Some(resource) => match resource.route(&exchange.environ().path(), true) {
                 Some((route, _)) => Some(route),
                 None => {
-                    let headers = [("Content-Type", "text/plain; charset=utf-8")];
+                    let headers = [
+                        ("Content-Type", "text/plain; charset=utf-8"),
+                        // As after every refusal, see `HandshakeError::headers`.
+                        ("Connection", "close"),
+                    ];
                     return exchange.respond("404 Not Found", &headers, NOT_FOUND);
                 }
             },

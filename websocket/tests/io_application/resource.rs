@@ -55,12 +55,13 @@ fn path_without_a_route_is_not_found() {
     }
     for path in ["/page", "/", "/ws/"] {
         let mut peer = served.connect();
-        peer.write(handshake("").replacen("/ws", path, 1));
+        let refused = handshake("").replacen("/ws", path, 1);
+        peer.write(refused + "GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
         let (head, _) = peer.response();
         assert!(head.starts_with("HTTP/1.1 404 "), "{path}: {head}");
-        // It is an answer like any other: the connection can be used on.
-        peer.write("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
-        assert_eq!(peer.response().1, "page");
+        // As after every refusal, nothing behind it is read as a request.
+        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+        peer.expect_cut();
     }
 }
 
