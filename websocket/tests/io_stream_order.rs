@@ -4,11 +4,16 @@
 mod io_support;
 
 use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use greenwood_runtime as runtime;
-use greenwood_websocket::{MessageReader, WebSocketConfig, WebSocketError, broadcast};
-use io_support::{BINARY, TEXT, frame, news, serve, serve_with, text};
+use greenwood_runtime::Event;
+use greenwood_websocket::{
+    MessageReader, SlowConsumer, WebSocketConfig, WebSocketError, broadcast,
+};
+use greenwood_wsgi::Result;
+use io_support::{BINARY, CLOSE, PING, TEXT, close, frame, news, serve, serve_with, text};
 
 /// Why a reader fails.
 fn failure(reader: &mut MessageReader<'_>) -> ErrorKind {
@@ -177,4 +182,85 @@ fn what_is_put_off_behind_an_open_message_is_bounded() {
     let begun = peer.frame();
     assert_eq!((begun.fin, &begun.payload[..]), (false, &b"begun"[..]));
     assert_eq!(peer.close_code(), 1008);
+}
+
+#[test]
+fn nothing_that_was_put_off_follows_the_close_frame() {
+    let (tell, told) = news();
+    let server = serve(move |ws| {
+        let mut message = ws.text_writer()?;
+        message.write_all(b"begun")?;
+        message.flush()?;
+        tell.send(broadcast([&ws], "put off").sent).unwrap();
+        // Without its end: the connection is failed.
+        drop(message);
+        Ok(())
+    });
+    let mut peer = server.open();
+    assert_eq!(told.next(), 1);
+    let begun = peer.frame();
+    assert_eq!((begun.fin, &begun.payload[..]), (false, &b"begun"[..]));
+    assert_eq!(peer.frame().opcode, CLOSE);
+    peer.expect_end();
+}
+
+#[test]
+fn nothing_that_was_put_off_follows_a_close_frame_of_the_peer() {
+    let (tell, told) = news();
+    let server = serve(move |ws| {
+        let mut message = ws.text_writer()?;
+        message.write_all(b"begun")?;
+        message.flush()?;
+        tell.send(broadcast([&ws], "put off").sent).unwrap();
+        while ws.receive()?.is_some() {}
+        drop(message);
+        Ok(())
+    });
+    let mut peer = server.open();
+    assert_eq!(told.next(), 1);
+    assert_eq!(peer.frame().payload, b"begun");
+    peer.write(close(1000));
+    assert_eq!(peer.close_code(), 1000);
+    peer.expect_end();
+}
+
+#[test]
+fn close_frame_of_a_slow_one_leaves_with_what_its_own_batch_held_back() {
+    let (tell, told) = news();
+    let close_seen = Arc::new(Event::new());
+    let seen = Arc::clone(&close_seen);
+    let config = WebSocketConfig::default()
+        .high_water(64 * 1024)
+        .slow_consumer(SlowConsumer::Close);
+    let server = serve_with(config, move |ws| {
+        let (begun, ended) = (Event::new(), Event::new());
+        runtime::scope(|scope| -> Result<()> {
+            // Another has a message under way: what is sent to many is put off behind it.
+            scope.spawn_local(|| {
+                let mut message = ws.text_writer().unwrap();
+                message.write_all(b"begun").unwrap();
+                message.flush().unwrap();
+                begun.set();
+                ended.wait();
+            });
+            begun.wait();
+            tell.send(0).unwrap();
+            assert_eq!(ws.receive()?, Some("go".into()));
+            ws.ping(b"held back")?;
+            tell.send(broadcast([&ws], &[7; 100_000][..]).slow).unwrap();
+            // It waits for something else: what was held back leaves nevertheless.
+            seen.wait();
+            ended.set();
+            Ok(())
+        })
+    });
+    let mut peer = server.open();
+    assert_eq!(told.next(), 0);
+    // More input at hand: what is sent meanwhile is held back.
+    peer.write([text("go"), text("more")].concat());
+    assert_eq!(told.next(), 1);
+    assert_eq!(peer.frame().payload, b"begun");
+    peer.expect(PING, "held back");
+    assert_eq!(peer.close_code(), 1008);
+    close_seen.set();
 }

@@ -162,7 +162,16 @@ impl Connection {
         if let Some(payload) = payload {
             self.put(&mut output, OpCode::Close, payload.into());
         }
+        // Of a peer that is slow because of a message under way, nobody may be writing yet; and what
+        // is held back is not looked after any more.
+        if output.drain.is_none() {
+            let written = output.outbox.flush(&self.stream);
+            self.after_write(&mut output, written);
+        }
         output.finishing = true;
+        if output.outbox.is_empty() && !output.cut {
+            self.shutdown_if_finishing(&output);
+        }
         drop(output);
         self.wake_receiver();
     }

@@ -171,6 +171,10 @@ impl Connection {
         let Some(mut unfinished) = output.unfinished.take() else {
             return;
         };
+        // 5.5.1: nothing but the closing handshake comes behind a close frame.
+        if !output.closing.may_send_data() {
+            return;
+        }
         for frame in std::mem::take(&mut unfinished.deferred) {
             self.put_shared(output, &frame, usize::MAX);
         }
