@@ -27,8 +27,7 @@ pub(crate) struct Unwaited<'a> {
     connection: &'a Arc<Connection>,
     /// The socket is known to be empty.
     drained: bool,
-    /// So is what has been read. What has come since, others may have read: but that is told of by
-    /// another call.
+    /// So is what has been read, unless the application reads by itself.
     used_up: bool,
     /// A short read says nothing: the end is behind it.
     to_the_end: bool,
@@ -74,11 +73,20 @@ impl<'a> Unwaited<'a> {
         let connection = self.connection;
         for _ in 0..MAX_STEPS {
             if self.used_up {
-                // Looked at after the place was taken: who ends the connection wakes who has it.
-                return match self.hold() && connection.is_finished() {
-                    true => Next::End,
-                    false => Next::Nothing,
-                };
+                // Looked at after the place was taken: who ends the connection wakes who has it, and
+                // nobody else reads any more.
+                if !self.hold() {
+                    return Next::Nothing;
+                }
+                if connection.is_finished() {
+                    return Next::End;
+                }
+                if !connection.has_rest() {
+                    return Next::Nothing;
+                }
+                // The application has received by itself, and has left something. Of that the
+                // socket may say nothing: what was read was not there any more when it was asked.
+                (self.used_up, self.drained) = (false, false);
             }
             let mut input = lock(&connection.input);
             let event = if input.rest.is_empty() {

@@ -268,3 +268,28 @@ fn unanswered_close_is_cut_in_time() {
     assert_eq!(told.next(), Told::Message("bye".into()));
     assert_eq!(told.next(), Told::Close(Disconnect::CloseTimeout));
 }
+
+#[test]
+fn what_a_callback_has_read_but_not_received_is_given_to_the_next() {
+    let (served, told) = telling(|client, event| {
+        if event == "ask" {
+            client.send("what else?")?;
+            let answer = client.ws().receive()?.unwrap();
+            client.send(format!("answer: {answer}"))?;
+        }
+        Ok(())
+    });
+    let mut peer = served.open("/");
+    assert_eq!(told.next(), Told::Open);
+    for round in 0..20 {
+        peer.write(text("ask"));
+        assert_eq!(told.next(), Told::Message("ask".into()));
+        peer.expect(TEXT, "what else?");
+        // In one segment: the callback reads both, and takes the first.
+        peer.write([text("this"), text(format!("and {round}"))].concat());
+        peer.expect(TEXT, "answer: this");
+        assert_eq!(told.next(), Told::Message(format!("and {round}")));
+    }
+    peer.close();
+    assert_eq!(told.next(), Told::Close(peer_closed(1000)));
+}
