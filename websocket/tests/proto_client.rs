@@ -293,6 +293,27 @@ fn response_is_read_at_any_cut() {
     }
 }
 
+/// RFC 9112, 5.2: who asks has to take a folded line for one.
+#[test]
+fn folded_lines_of_an_answer_are_joined() {
+    let folded = GOOD
+        .replace(": websocket", ":\r\n websocket")
+        .replace("Connection: ", "Connection: keep-alive,\r\n\t  ")
+        .replace("\r\n\r\n", "\r\nX: a \r\n  b\n c\r\n \r\n\r\n");
+    for cut in 0..folded.len() {
+        let part = ResponseHead::parse(&folded.as_bytes()[..cut]);
+        assert_eq!(part, Ok(None), "at {cut}");
+    }
+    let response = parse(&folded);
+    assert_eq!(response.header_values("x").next(), Some(&b"a b c"[..]));
+    assert!(client().check(&response).is_ok());
+    let first = GOOD.replacen("\r\n", "\r\n Folded: what\r\n", 1);
+    assert!(matches!(
+        ResponseHead::parse(first.as_bytes()),
+        Err(ResponseError::Malformed(_))
+    ));
+}
+
 #[test]
 fn interim_responses_are_passed_over() {
     let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";

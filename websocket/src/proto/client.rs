@@ -269,8 +269,9 @@ impl ResponseHead {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; MAX_RESPONSE_HEADERS];
             let mut response = httparse::Response::new(&mut headers);
-            let parsed = response
-                .parse(&bytes[at..])
+            let parsed = httparse::ParserConfig::default()
+                .allow_obsolete_multiline_headers_in_responses(true)
+                .parse_response(&mut response, &bytes[at..])
                 .map_err(|error| ResponseError::Malformed(error.to_string()))?;
             let used = match parsed {
                 httparse::Status::Complete(used) => at + used,
@@ -292,7 +293,7 @@ impl ResponseHead {
             let headers = response
                 .headers
                 .iter()
-                .map(|header| (header.name.to_owned(), header.value.to_vec()));
+                .map(|header| (header.name.to_owned(), unfolded(header.value)));
             let head = ResponseHead {
                 status,
                 reason: response.reason.unwrap_or_default().to_owned(),
@@ -330,6 +331,14 @@ impl ResponseHead {
     fn list<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s [u8]> {
         self.header_values(name).flat_map(elements)
     }
+}
+
+/// A value in one line: "A user agent that receives an obs-fold in a response message ... MUST replace
+/// each received obs-fold with one or more SP octets" (RFC 9112, 5.2).
+fn unfolded(value: &[u8]) -> Vec<u8> {
+    let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let lines: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();
+    lines.join(&b' ')
 }
 
 /// The caller's mistake: a request that can't be made.
