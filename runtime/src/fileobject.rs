@@ -108,6 +108,7 @@ impl FileObject {
         let is_master = kind.is_char_device() && metadata.rdev() == libc::makedev(5, 2);
         if (kind.is_fifo() || (file.is_terminal() && !is_master))
             && let Ok(own) = reopen(file.as_fd())
+            && is_hung_up(own.as_fd()) == is_hung_up(file.as_fd())
         {
             return Ok(FileObject::of(Kind::Own(Socket::endless(Socket::homed(
                 own,
@@ -183,6 +184,14 @@ fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
         .map(OwnedFd::from)
+}
+
+/// Whether there is nobody at the other end. Of a FIFO without writers, a description that was opened
+/// when they had gone does not say so, as it waits for the first one to come: there the descriptor
+/// that was handed over knows better.
+fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut entry = [entry(fd.as_raw_fd(), 0)];
+    fd::poll_all(&mut entry, Some(Duration::ZERO)).is_ok() && entry[0].revents & libc::POLLHUP != 0
 }
 
 impl Shared {

@@ -1,9 +1,10 @@
 //! `FileObject`: pipes, files, standard streams, and what stays as it was.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::{Event, FileObject, Hub, joinall, sleep, spawn, with_timeout};
@@ -129,7 +130,7 @@ fn flags_that_others_share_stay() {
     let (reader, writer) = std::io::pipe().unwrap();
     let (theirs, mut writers) = (reader.try_clone().unwrap(), writer.try_clone().unwrap());
     let flags = |fd: &dyn AsFd| {
-        let number = std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd());
+        let number = fd.as_fd().as_raw_fd();
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
         info.lines()
             .find(|line| line.starts_with("flags"))
@@ -162,7 +163,7 @@ fn fifo_is_read_on_when_another_writer_comes() {
     let _deadline = deadline();
     // The reader keeps its end while the writers come and go.
     let (reader, writer) = std::io::pipe().unwrap();
-    let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    let again = format!("/proc/self/fd/{}", reader.as_raw_fd());
     let mut reader = FileObject::new(reader.try_clone().unwrap())
         .map(BufReader::new)
         .unwrap();
@@ -185,6 +186,54 @@ fn fifo_is_read_on_when_another_writer_comes() {
     })
     .join()
     .unwrap();
+}
+
+/// A reader of a FIFO with a name, whose only writer has left these bytes and gone.
+fn left_by_writer(bytes: &'static [u8]) -> std::fs::File {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("greenwood-fifo-{}-{number}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    assert!(
+        Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let writer = path.clone();
+    let writer = std::thread::spawn(move || {
+        let mut writer = std::fs::OpenOptions::new().write(true).open(writer);
+        writer.as_mut().unwrap().write_all(bytes).unwrap();
+    });
+    let reader = std::fs::File::open(&path).unwrap();
+    writer.join().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    reader
+}
+
+#[test]
+fn fifo_whose_writers_have_gone_is_read_to_its_end() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        for bytes in [b"".as_slice(), b"hello"] {
+            let reader = left_by_writer(bytes);
+            from.run(move || {
+                let mut reader = FileObject::new(reader).unwrap();
+                let again = format!("/proc/self/fd/{}", reader.as_fd().as_raw_fd());
+                let mut all = Vec::new();
+                reader.read_to_end(&mut all).unwrap();
+                assert_eq!(all, bytes);
+                // Another writer comes, and goes.
+                let mut writer = std::fs::OpenOptions::new().write(true).open(again).unwrap();
+                assert!(with_timeout(SHORT, || reader.read(&mut [0])).is_err());
+                writer.write_all(b"more").unwrap();
+                drop(writer);
+                reader.read_to_end(&mut all).unwrap();
+                assert_eq!(all, [bytes, b"more"].concat());
+            });
+        }
+    }
 }
 
 #[test]
