@@ -80,6 +80,9 @@ enum Kind {
 struct Shared {
     fd: OwnedFd,
     is_socket: bool,
+    /// Whose turn it is where a call may block.
+    reads: Semaphore,
+    writes: Semaphore,
 }
 
 struct Regular {
@@ -163,7 +166,7 @@ impl FileObject {
     }
 
     fn shared(fd: OwnedFd, is_socket: bool) -> FileObject {
-        FileObject::of(Kind::Shared(Shared { fd, is_socket }))
+        FileObject::of(Kind::Shared(Shared::new(fd, is_socket)))
     }
 
     fn of(kind: Kind) -> FileObject {
@@ -195,52 +198,89 @@ fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
 }
 
 impl Shared {
-    /// Waits before each attempt, as some of them would block.
+    fn new(fd: OwnedFd, is_socket: bool) -> Shared {
+        Shared {
+            fd,
+            is_socket,
+            reads: Semaphore::new(1),
+            writes: Semaphore::new(1),
+        }
+    }
+
+    fn read(&self, buffer: &mut [u8], timeout: Option<Duration>) -> io::Result<usize> {
+        let fd = self.fd.as_fd();
+        let until = switch::deadline(timeout);
+        self.attempt(libc::POLLIN, until, || {
+            if self.is_socket {
+                return fd::receive(fd, buffer);
+            }
+            match fd::read_nowait(fd, buffer) {
+                Err(error) if is_unsupported(&error) => {
+                    self.blindly(&self.reads, libc::POLLIN, until, || fd::read(fd, buffer))
+                }
+                result => result,
+            }
+        })
+    }
+
+    fn write(&self, bytes: &[u8], timeout: Option<Duration>) -> io::Result<usize> {
+        let fd = self.fd.as_fd();
+        let until = switch::deadline(timeout);
+        self.attempt(libc::POLLOUT, until, || {
+            if self.is_socket {
+                return fd::send(fd, bytes);
+            }
+            match fd::write_nowait(fd, bytes) {
+                Err(error) if is_unsupported(&error) => {
+                    let piece = &bytes[..bytes.len().min(MAX_BLIND_WRITE)];
+                    self.blindly(&self.writes, libc::POLLOUT, until, || fd::write(fd, piece))
+                }
+                result => result,
+            }
+        })
+    }
+
+    /// Attempts it when the descriptor is ready, until that does not have to wait any more.
     fn attempt(
         &self,
         events: libc::c_short,
-        timeout: Option<Duration>,
+        until: Option<u64>,
         mut attempt: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let until = switch::deadline(timeout);
         loop {
             if wait_for(&mut [entry(self.fd.as_raw_fd(), events)], until)? == 0 {
-                return Err(match switch::may_wait() {
-                    true => {
-                        io::Error::new(io::ErrorKind::TimedOut, "the file's time limit has passed")
-                    }
-                    false => io::ErrorKind::WouldBlock.into(),
-                });
+                return Err(late());
             }
             match attempt() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && switch::may_wait() => {}
                 result => return result,
             }
         }
     }
 
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let fd = self.fd.as_fd();
-        if self.is_socket {
-            return fd::receive(fd, buffer);
-        }
-        match fd::read_nowait(fd, buffer) {
-            Err(error) if is_unsupported(&error) => fd::read(fd, buffer),
-            result => result,
+    /// Does what may block if the descriptor is not ready: by one at a time, else the second of those
+    /// who have been told that it is would block a hub.
+    fn blindly(
+        &self,
+        turn: &Semaphore,
+        events: libc::c_short,
+        until: Option<u64>,
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let _turn = turn.permit_until(until).map_err(|_| late())?;
+        let mut entry = [entry(self.fd.as_raw_fd(), events)];
+        match fd::poll_all(&mut entry, Some(Duration::ZERO))? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => call(),
         }
     }
+}
 
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let fd = self.fd.as_fd();
-        if self.is_socket {
-            return fd::send(fd, bytes);
-        }
-        match fd::write_nowait(fd, bytes) {
-            Err(error) if is_unsupported(&error) => {
-                fd::write(fd, &bytes[..bytes.len().min(MAX_BLIND_WRITE)])
-            }
-            result => result,
-        }
+/// Why a wait has ended without what was waited for.
+fn late() -> io::Error {
+    match switch::may_wait() {
+        true => io::Error::new(io::ErrorKind::TimedOut, "the file's time limit has passed"),
+        false => io::ErrorKind::WouldBlock.into(),
     }
 }
 
@@ -336,7 +376,7 @@ impl Read for &FileObject {
             Kind::Own(socket) => {
                 socket.read_waiting(timeout, || socket.try_read(0, |fd| fd::read(fd, buffer)))
             }
-            Kind::Shared(shared) => shared.attempt(libc::POLLIN, timeout, || shared.read(buffer)),
+            Kind::Shared(shared) => shared.read(buffer, timeout),
             Kind::Regular(file) => file.read(buffer),
         }
     }
@@ -349,7 +389,7 @@ impl Write for &FileObject {
             Kind::Own(socket) => {
                 socket.write_waiting(timeout, || socket.try_write(|fd| fd::write(fd, bytes)))
             }
-            Kind::Shared(shared) => shared.attempt(libc::POLLOUT, timeout, || shared.write(bytes)),
+            Kind::Shared(shared) => shared.write(bytes, timeout),
             Kind::Regular(file) => file.write(bytes),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -233,6 +234,48 @@ fn fifo_whose_writers_have_gone_is_read_to_its_end() {
                 assert_eq!(all, [bytes, b"more"].concat());
             });
         }
+    }
+}
+
+#[test]
+fn terminal_is_read_by_many_without_blocking_a_hub() {
+    let _deadline = deadline();
+    // The system has no read of it that does not block, and whoever is told that there is something
+    // may come second. It echoes what is written.
+    let open = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open("/dev/ptmx");
+    let terminal = Arc::new(FileObject::new(open.unwrap()).unwrap());
+    terminal.set_read_timeout(Some(SHORT)).unwrap();
+    let (read, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(Event::new()));
+    let readers: Vec<_> = EVERYWHERE
+        .into_iter()
+        .map(|from| {
+            let (terminal, read, over) =
+                (Arc::clone(&terminal), Arc::clone(&read), Arc::clone(&over));
+            from.start(move || {
+                while !over.is_set() {
+                    match (&*terminal).read(&mut [0; 8]) {
+                        Ok(n) => drop(read.fetch_add(n, Ordering::SeqCst)),
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
+                    }
+                }
+            })
+        })
+        .collect();
+    for round in 1..=1_000 {
+        (&*terminal).write_all(b"x").unwrap();
+        eventually("it is read", || read.load(Ordering::SeqCst) == round);
+        for hub in 0..Hub::count() {
+            let answers = spawn_on(hub, || ()).join_timeout(Duration::from_secs(30));
+            assert!(answers, "hub {hub} is blocked in round {round}");
+        }
+    }
+    over.set();
+    for reader in readers {
+        reader();
     }
 }
 
