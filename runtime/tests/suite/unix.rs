@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use greenwood_runtime::net::{UnixDatagram, UnixListener, UnixStream};
-use greenwood_runtime::{Hub, spawn, with_timeout};
+use greenwood_runtime::{Hub, StreamServer, spawn, with_timeout};
 
 use crate::support::{
     EVERYWHERE, any_hub, case, child_with_hubs, deadline, eventually, open_descriptors, spawn_on,
@@ -49,6 +50,62 @@ fn abstract_name() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     SocketAddr::from_abstract_name(format!("greenwood-{}-{number}", std::process::id())).unwrap()
+}
+
+/// A socket of that kind whose path fills the system's address: it has no room for the zero at the
+/// end, for which std asks.
+fn of_long_path(kind: socket2::Type, directory: &Directory) -> socket2::Socket {
+    let start = directory.path("long-");
+    let start = start.as_os_str().as_bytes();
+    let make = |address: *mut socket2::SockAddrStorage, length: *mut libc::socklen_t| {
+        let address = address.cast::<libc::sockaddr_un>();
+        // SAFETY: the storage has room for every kind of address, and is zeroed.
+        let (address, length) = unsafe { (&mut *address, &mut *length) };
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        let filled = start.iter().chain(std::iter::repeat(&b'x'));
+        for (to, &from) in address.sun_path.iter_mut().zip(filled) {
+            *to = from as libc::c_char;
+        }
+        *length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        Ok(())
+    };
+    // SAFETY: `make` writes a whole address, and its length.
+    let ((), address) = unsafe { socket2::SockAddr::try_init(make) }.unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, kind, None).unwrap();
+    socket.bind(&address).unwrap();
+    socket
+}
+
+#[test]
+fn peer_of_a_path_that_std_has_no_room_for_is_one_without_an_address() {
+    let _deadline = deadline();
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let to = socket2::SockAddr::unix(&path).unwrap();
+    let server = StreamServer::unix(&path, |mut stream, peer| {
+        assert!(peer.is_unnamed() && stream.peer_addr().unwrap().is_unnamed());
+        stream.write_all(b"served").unwrap();
+    })
+    .unwrap();
+    server.start().unwrap();
+    let client = of_long_path(socket2::Type::STREAM, &directory);
+    client.connect(&to).unwrap();
+    let mut client = UnixStream::from_fd(client.into()).unwrap();
+    assert!(client.local_addr().unwrap().is_unnamed());
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "served");
+    server.stop(Duration::ZERO);
+
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let here = UnixDatagram::bind(&path).unwrap();
+    let there = of_long_path(socket2::Type::DGRAM, &directory);
+    there
+        .send_to(b"hello", &socket2::SockAddr::unix(&path).unwrap())
+        .unwrap();
+    let (n, sender) = here.recv_from(&mut [0; 8]).unwrap();
+    assert!(n == 5 && sender.is_unnamed());
 }
 
 #[test]

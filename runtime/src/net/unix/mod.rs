@@ -1,7 +1,9 @@
 //! Unix sockets: connections and datagrams within a machine.
 //!
 //! An address is std's [`SocketAddr`](std::os::unix::net::SocketAddr): a path in the file system, a
-//! Linux *abstract* name (which no file stands for, and which goes with its socket), or none.
+//! Linux *abstract* name (which no file stands for, and which goes with its socket), or none. A peer
+//! whose path takes all 108 bytes that the system has for one, where std has 107, counts as one
+//! without an address.
 
 mod datagram;
 mod listener;
@@ -56,9 +58,12 @@ fn from_system(address: &SockAddr) -> io::Result<SocketAddr> {
     if let Some(name) = address.as_abstract_namespace() {
         return SocketAddr::from_abstract_name(name);
     }
-    address
-        .as_unix()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no address of a Unix socket"))
+    let Some(path) = address.as_pathname() else {
+        let error = "no address of a Unix socket";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+    };
+    // The system takes paths of 108 bytes, one more than std. A peer may have one.
+    SocketAddr::from_pathname(path).or_else(|_| SocketAddr::from_pathname(""))
 }
 
 /// Calls `attempt` until it does not say `WouldBlock`, with pauses, no longer than `timeout`.
