@@ -273,7 +273,6 @@ impl Connection {
                     self.change(&mut output, |closing| {
                         closing.on_transport_end(Disconnect::TransportEnd);
                     });
-                    output.release_senders();
                     drop(output);
                     return Ok(self.end()?);
                 }
@@ -458,7 +457,6 @@ impl Connection {
             self.put(&mut output, OpCode::Close, reply);
         }
         self.end_watch(&mut output);
-        output.release_senders();
     }
 
     /// Says whether the reading greenlet has more input at hand, and so may hold back what it

@@ -10,10 +10,13 @@ use std::time::Duration;
 use greenwood_runtime as runtime;
 use greenwood_runtime::Event;
 use greenwood_websocket::{
-    MessageReader, SlowConsumer, WebSocketConfig, WebSocketError, broadcast,
+    CloseCode, MessageReader, SlowConsumer, WebSocket, WebSocketConfig, WebSocketError, broadcast,
 };
 use greenwood_wsgi::Result;
-use io_support::{BINARY, CLOSE, PING, TEXT, close, frame, news, serve, serve_with, text};
+use io_support::{
+    BINARY, CLOSE, DEADLINE, NEVER, PING, TEXT, close, frame, news, serve, serve_with, text,
+    until_waits,
+};
 
 /// Why a reader fails.
 fn failure(reader: &mut MessageReader<'_>) -> ErrorKind {
@@ -263,4 +266,48 @@ fn close_frame_of_a_slow_one_leaves_with_what_its_own_batch_held_back() {
     peer.expect(PING, "held back");
     assert_eq!(peer.close_code(), 1008);
     close_seen.set();
+}
+
+/// However the connection ends, and although nobody receives.
+#[test]
+fn no_end_of_the_connection_keeps_senders_behind_an_open_message() {
+    let patient = || WebSocketConfig::default().close_timeout(NEVER);
+    let ends: [(_, fn(&WebSocket)); 3] = [
+        (patient().idle_timeout(Duration::from_millis(300)), |_| {}),
+        (patient(), |ws| {
+            ws.close_nowait(CloseCode::GOING_AWAY, "").unwrap();
+        }),
+        (patient().slow_consumer(SlowConsumer::Close), |ws| {
+            assert_eq!(broadcast([ws], &[7; 100_000][..]).slow, 1);
+        }),
+    ];
+    for (number, (config, end)) in ends.into_iter().enumerate() {
+        let (tell, told) = news();
+        let gone_on = Arc::new(Event::new());
+        let go_on = Arc::clone(&gone_on);
+        let server = serve_with(config, move |ws| {
+            let mut message = ws.text_writer()?;
+            message.write_all(b"begun")?;
+            message.flush()?;
+            tell.send(ws.clone()).unwrap();
+            go_on.wait();
+            Ok(())
+        });
+        let mut peer = server.open();
+        let ws = told.next();
+        assert_eq!(peer.frame().payload, b"begun");
+        let behind = ws.clone();
+        let sender = runtime::spawn(move || behind.send("behind"));
+        if number > 0 {
+            until_waits(sender.id());
+        }
+        end(&ws);
+        let ended = sender.get_timeout(DEADLINE);
+        assert!(
+            matches!(ended, Ok(Err(WebSocketError::Closed))),
+            "{number}: {ended:?}"
+        );
+        peer.write(close(1000));
+        gone_on.set();
+    }
 }

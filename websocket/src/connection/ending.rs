@@ -31,13 +31,17 @@ impl Deref for Closing {
 impl Connection {
     /// Goes on with the closing handshake. Its end can be seen without the lock from then on: who
     /// is about to wait for the peer looks at that after taking the place of the receiver, and who
-    /// ends the connection looks for a receiver after this.
+    /// ends the connection looks for a receiver after this. Who waits for the end of another's
+    /// message is let go.
     pub(super) fn change<R>(
         &self,
         output: &mut Output,
         change: impl FnOnce(&mut CloseHandshake) -> R,
     ) -> R {
         let result = change(&mut output.closing.0);
+        if !output.closing.may_send_data() {
+            output.release_senders();
+        }
         if output.closing.is_finished() {
             self.reception.finish();
         }
@@ -95,7 +99,6 @@ impl Connection {
         if let Some(payload) = payload {
             self.put(&mut output, OpCode::Close, payload.into());
         }
-        output.release_senders();
     }
 
     /// Sends the close frame, if none has gone out.
