@@ -472,7 +472,7 @@ impl ServerHandle {
     /// [`Exchange::on_stop`](crate::Exchange::on_stop) is told. Requests that are being served get
     /// `timeout` to finish and are told to close; then their greenlets are killed. Returns when
     /// all have ended, except for the caller's own greenlet. A second call waits for the end of the
-    /// first.
+    /// first. A kill or a time-out that ends the wait ends the time to finish with it.
     pub fn stop(&self, timeout: Duration) {
         let control = &self.control;
         let server = {
@@ -493,10 +493,14 @@ impl ServerHandle {
             control.started.set();
             return control.stopped.set();
         };
+        let stopping = Stopping {
+            control,
+            server: &server,
+        };
         server.close();
         control.registry.stop();
         server.finish(timeout);
-        control.stopped.set();
+        drop(stopping);
     }
 
     /// Waits until the server has been stopped, and all its connections have ended. It may be
@@ -551,6 +555,23 @@ impl ServerHandle {
             State::Running(server) | State::Stopped(Some(server)) => server.connections(),
             State::New(_) | State::Stopped(None) => 0,
         }
+    }
+}
+
+/// A stop that has begun: whoever waits for its end is told of it, also when a kill or a time-out ends
+/// its own wait. There is no other stop.
+struct Stopping<'a> {
+    control: &'a Control,
+    server: &'a StreamServer<StreamListener>,
+}
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Who unwinds does not wait: the connections are killed.
+            self.server.finish(Duration::ZERO);
+        }
+        self.control.stopped.set();
     }
 }
 

@@ -122,6 +122,37 @@ fn second_stop_waits_for_the_first() {
     assert_eq!(client.response().text(), "done");
 }
 
+/// Its wait is ended: so is the time of those who are served, and whoever waits goes on.
+#[test]
+fn stop_that_is_interrupted_is_a_stop_all_the_same() {
+    let (app, calls) = waiting();
+    let server = Arc::new(serve(app));
+    let mut client = server.connect();
+    client.send(get("/", ""));
+    let _event = calls.recv_timeout(DEADLINE).unwrap();
+    let (told, heard) = mpsc::channel();
+    let joining = {
+        let (handle, told) = (server.server.handle(), told.clone());
+        thread::spawn(move || told.send(handle.join().is_ok()))
+    };
+    let interrupted = with_timeout(Duration::from_millis(20), || server.server.stop(NEVER));
+    assert!(interrupted.is_err());
+    let stopping = {
+        let handle = server.server.handle();
+        thread::spawn(move || {
+            handle.stop(NEVER);
+            told.send(handle.join().is_ok())
+        })
+    };
+    for _ in 0..2 {
+        assert!(heard.recv_timeout(DEADLINE).expect("it waits for ever"));
+    }
+    for thread in [joining, stopping] {
+        thread.join().unwrap().unwrap();
+    }
+    assert_eq!(client.response().status, 500);
+}
+
 #[test]
 fn serve_forever_ends_with_the_stop() {
     let server = WsgiServer::new("127.0.0.1:0", hello);
