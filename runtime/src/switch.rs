@@ -434,9 +434,19 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
         return Parked::Interrupted(Interrupt::Kill);
     }
     if expired {
-        return ended_by(deadline, timeout);
+        return ended_by_timer(&local.frame, deadline, timeout);
     }
     Parked::Woken
+}
+
+/// As [`ended_by`], of a greenlet. Another one of the hub may have cancelled the time-out meanwhile:
+/// then the wait goes on.
+#[inline(never)]
+fn ended_by_timer(frame: &Frame, deadline: Option<u64>, timeout: Option<(u64, u64)>) -> Parked {
+    match ended_by(deadline, timeout) {
+        Parked::Interrupted(Interrupt::Timeout(id)) if !frame.has_limit(id) => Parked::Woken,
+        parked => parked,
+    }
 }
 
 /// What is noted of a greenlet that is put aside, or ends.

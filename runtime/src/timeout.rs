@@ -210,7 +210,8 @@ impl Timeout {
         is_expired(payload, self.id)
     }
 
-    /// Ends the limit before its time. It can be started again.
+    /// Ends the limit before its time, also the one of another greenlet that waits under it. It can
+    /// be started again.
     pub fn cancel(&self) {
         let Some(place) = self.place.take() else {
             return;

@@ -12,6 +12,7 @@ use greenwood_runtime::{
     spawn_local, with_timeout, with_timeout_or,
 };
 
+use crate::others::until_waits_or_ends;
 use crate::support::{EVERYWHERE, OnDrop, deadline};
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -284,6 +285,36 @@ fn time_out_moved_to_another_greenlet_ends_where_it_was_started() {
         assert!(raised > 0);
         other.join().unwrap();
         sleep(Duration::from_millis(1));
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn limit_cancelled_by_another_greenlet_does_not_end_a_wait() {
+    let _deadline = deadline();
+    let (limit, past) = (60 * SHORT, 80 * SHORT);
+    spawn(move || {
+        for own_limit in [past, LONG] {
+            let limit = Rc::new(Timeout::new(limit));
+            let theirs = Rc::clone(&limit);
+            let waiter = spawn_local(move || {
+                theirs.start();
+                Event::new().wait_timeout(own_limit)
+            });
+            until_waits_or_ends(&waiter);
+            limit.cancel();
+            // A slow machine may have come here too late.
+            let in_time = !waiter.ready();
+            sleep(past);
+            if own_limit == LONG {
+                assert!(!in_time || !waiter.ready());
+                waiter.kill();
+            } else {
+                let ended = waiter.join();
+                assert!(!in_time || matches!(ended, Ok(false)), "{ended:?}");
+            }
+        }
     })
     .join()
     .unwrap();
