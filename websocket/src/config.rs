@@ -31,7 +31,8 @@ pub struct WebSocketConfig {
     pub ping_interval: Option<Duration>,
     /// How long the peer may take to answer a ping. Default: 20 s, then the connection is cut
     /// ([`Disconnect::PingTimeout`](crate::Disconnect::PingTimeout)). Pongs are seen only while the
-    /// application receives; as long as it does not, none is missed.
+    /// application receives; as long as it does not, none is missed. Nor can one come in the middle
+    /// of a frame: while a large one arrives, the time begins anew.
     pub ping_timeout: Duration,
     /// How long there may be no message from the peer (pings and pongs do not count) before the
     /// connection is closed with 1001. Up to a quarter more may pass. Default: none; an idle

@@ -67,6 +67,8 @@ pub(crate) struct Connection {
     reception: Reception,
     /// A message has come since the idle time-out was looked at.
     active: AtomicBool,
+    /// A part of a frame has come, and its end has not, since the pings looked at it.
+    arriving: AtomicBool,
     /// More of the stack has been used than a connection that waits needs: for so many waits its
     /// trimming may be put off. 0: it has been trimmed.
     untrimmed: AtomicU8,
@@ -152,6 +154,7 @@ impl Connection {
             reception: Reception::new(),
             batching: AtomicU64::new(0),
             active: AtomicBool::new(false),
+            arriving: AtomicBool::new(false),
             untrimmed: AtomicU8::new(PATIENCE),
             input: Mutex::new(Input {
                 decoder,
@@ -406,6 +409,7 @@ impl Connection {
             return match n {
                 Some(n) => {
                     let event = input.decoder.sink_filled(n);
+                    self.note_arriving(input);
                     self.note_end(&event);
                     event.map_err(Fault::Protocol)
                 }
@@ -424,7 +428,11 @@ impl Connection {
             };
             let (used, event) = match whole {
                 Some((used, message)) => (used, Ok(Some(Event::Message(message)))),
-                None => input.decoder.decode(&mut buffer[..n]),
+                None => {
+                    let decoded = input.decoder.decode(&mut buffer[..n]);
+                    self.note_arriving(input);
+                    decoded
+                }
             };
             if used < n {
                 input.rest = scratch::take();
@@ -435,6 +443,14 @@ impl Connection {
             self.note_end(&event);
             event.map_err(Fault::Protocol)
         })
+    }
+
+    /// Notes that a part of a frame has come: before its end there can be no pong.
+    #[inline]
+    fn note_arriving(&self, input: &Input) {
+        if input.decoder.is_amid_frame() {
+            self.arriving.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Takes in what ends the connection. While the input is locked: another who reads would come

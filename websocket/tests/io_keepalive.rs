@@ -3,6 +3,7 @@
 mod io_support;
 
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::sleep;
@@ -153,6 +154,59 @@ fn peer_that_answers_lives_on() {
         peer.closes_well() && ended.recv_timeout(DEADLINE).unwrap().is_clean()
     });
     assert!(lives_on);
+}
+
+/// A frame that takes longer than the deadline, piece by piece. The pong can only come behind it.
+fn upload_outlives_the_deadline(limit: Duration, size: usize) -> bool {
+    let config = pinging(SHORT / 3, limit).max_message_size(1 << 20);
+    let (server, ended) = serve_and_tell(config);
+    let mut peer = server.open();
+    let message = frame(true, BINARY, &vec![7; size]);
+    let (first, rest) = message.split_at(100);
+    peer.write(first);
+    let began = Instant::now();
+    let mut sent = 0;
+    while began.elapsed() < 4 * limit {
+        if peer.try_write(&rest[sent..=sent]).is_err() {
+            return false;
+        }
+        sent += 1;
+        thread::sleep(limit / 100);
+    }
+    if peer.try_write(&rest[sent..]).is_err() {
+        return false;
+    }
+    loop {
+        match peer.try_frame() {
+            Ok(Some(ping)) if ping.opcode == PING => {
+                peer.try_write(frame(true, PONG, &ping.payload)).ok();
+            }
+            Ok(Some(echoed)) if echoed.opcode == BINARY => {
+                assert_eq!(echoed.payload.len(), size);
+                break;
+            }
+            _ => return false,
+        }
+    }
+    peer.closes_well() && ended.recv_timeout(DEADLINE).unwrap().is_clean()
+}
+
+#[test]
+fn long_frame_on_its_way_is_no_missing_pong() {
+    for size in [1_000, 500_000] {
+        let outlives = |limit| upload_outlives_the_deadline(limit, size);
+        assert!(LIMITS.into_iter().any(outlives), "{size} bytes");
+    }
+}
+
+#[test]
+fn peer_that_stops_in_the_middle_of_a_frame_is_cut() {
+    let (server, ended) = serve_and_tell(pinging(SHORT, SHORT));
+    let mut peer = server.open();
+    peer.write(announcement(true, BINARY, 100_000));
+    peer.write([0; 40_000]);
+    assert_eq!(peer.close_code(), 1011);
+    assert_eq!(ended.recv().unwrap(), Disconnect::PingTimeout);
 }
 
 /// Nobody sees the pongs then: they wait in the socket.

@@ -163,8 +163,9 @@ impl Connection {
             return false;
         };
         // Where nobody receives, nobody sees the pong; where the ping itself waits to be written,
-        // that has a limit of its own.
-        if waits_for_room || !self.reception.is_taken() {
+        // that has a limit of its own; and while a frame arrives, the pong can only come behind it.
+        let is_arriving = self.arriving.swap(false, Ordering::Relaxed);
+        if waits_for_room || is_arriving || !self.reception.is_taken() {
             pinged.deadline = after(now, self.config.ping_timeout);
             pinged.doubted = false;
             return false;
@@ -187,6 +188,7 @@ impl Connection {
         if watch.pinged.is_some() || !may_send {
             return;
         }
+        self.arriving.store(false, Ordering::Relaxed);
         // Different each time, so that an old pong is not taken for the one that is awaited.
         let payload = output.pings.to_be_bytes();
         watch.pinged = Some(Pinged {

@@ -286,6 +286,13 @@ impl Decoder {
         self.head_len == 0 && self.assembly.is_none() && !matches!(self.stage, Stage::Payload)
     }
 
+    /// True in the middle of a frame: a part of it has been decoded, and the next byte belongs to it.
+    /// The peer can send no other frame before its end, not even a pong.
+    #[inline]
+    pub fn is_amid_frame(&self) -> bool {
+        self.head_len > 0 || matches!(self.stage, Stage::Payload)
+    }
+
     /// True behind the peer's close frame and after an error: there is nothing more to come.
     #[inline]
     pub fn is_over(&self) -> bool {
