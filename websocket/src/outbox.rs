@@ -230,9 +230,16 @@ impl Outbox {
         self.len += frame.bytes.len();
     }
 
-    /// Drops the oldest frames of this volatile kind until fewer than `keep` wait that have not
-    /// begun to go; how many were dropped. The first `owed` bytes are on their way already.
-    pub(crate) fn drop_oldest(&mut self, kind: u64, keep: usize, owed: usize) -> usize {
+    /// Drops the oldest frames of this volatile kind until no more than `keep` wait that have not
+    /// begun to go, with the `coming` ones behind these; how many were dropped. The first `owed`
+    /// bytes are on their way already.
+    pub(crate) fn drop_oldest(
+        &mut self,
+        kind: u64,
+        keep: usize,
+        coming: usize,
+        owed: usize,
+    ) -> usize {
         // What is left of the first piece, and where those behind it begin.
         let first = self.first.bytes().len() - self.at;
         let has_begun = self.at > 0 || owed > 0;
@@ -243,7 +250,7 @@ impl Outbox {
             is_free && piece.is_volatile(kind)
         });
         let count = droppable.count() + usize::from(!has_begun && self.first.is_volatile(kind));
-        let excess = (count + 1).saturating_sub(keep);
+        let excess = (count + coming).saturating_sub(keep).min(count);
         let mut left = excess;
         let mut dropped = 0;
         begin = first;

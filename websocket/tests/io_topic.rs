@@ -3,6 +3,7 @@
 
 mod io_support;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -171,6 +172,48 @@ fn slow_one_misses_old_messages_but_no_part_of_one() {
     assert!(got.ends_with(&Vec::from_iter(COUNT - KEEP..COUNT)));
     slow.close();
     well.close();
+}
+
+/// What waits for the end of the message waits like what is behind the socket, and counts with it.
+#[test]
+fn old_messages_are_dropped_behind_an_open_message_too() {
+    const KEEP: usize = 5;
+    const SIZE: usize = 60_000;
+    let (server, heard, _) = meeting(WebSocketConfig::default().high_water(64 << 20));
+    let topic = Topic::new(TopicPolicy::DropOldest { keep: KEEP });
+    let mut slow = server.open();
+    let socket = heard.next();
+    let subscription = topic.subscribe(&socket);
+    let mut count = 0;
+    let mut publish = || {
+        count += 1;
+        topic.publish(numbered(count - 1, SIZE)).dropped
+    };
+    while publish() == 0 {}
+    let mut message = socket.text_writer().unwrap();
+    message.write_all(b"in between").unwrap();
+    message.flush().unwrap();
+    // So many wait already, and the socket has room for none.
+    let dropped: usize = (0..2 * KEEP).map(|_| publish()).sum();
+    assert!(dropped > KEEP, "{dropped}");
+    message.finish().unwrap();
+    let told = runtime::spawn(move || socket.send("now you"));
+    let mut got = Vec::new();
+    loop {
+        let frame = slow.frame();
+        match frame.payload {
+            end if end == b"now you" => break,
+            part if part.len() == SIZE => {
+                got.push(u64::from_be_bytes(part[..8].try_into().unwrap()) as usize);
+            }
+            part => assert!(part.is_empty() || part == b"in between"),
+        }
+    }
+    told.join().unwrap().unwrap();
+    assert_eq!(got.len() as u64, count as u64 - subscription.dropped());
+    assert!(got.is_sorted_by(|a, b| a < b));
+    assert!(got.ends_with(&Vec::from_iter(count - KEEP..count)));
+    slow.close();
 }
 
 /// What is compressed in view of a dropped message could not be read.

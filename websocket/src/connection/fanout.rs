@@ -111,7 +111,7 @@ impl Connection {
         let mut dropped = 0;
         if output.unfinished.is_some() {
             if frame.volatile != 0 {
-                dropped = output.drop_deferred(frame.volatile, keep);
+                dropped = output.drop_deferred(frame.volatile, keep, self.stream.owed());
             }
             output.defer(frame);
             return dropped;
@@ -121,7 +121,7 @@ impl Connection {
             if frame.volatile != 0 {
                 dropped = output
                     .outbox
-                    .drop_oldest(frame.volatile, keep, self.stream.owed());
+                    .drop_oldest(frame.volatile, keep, 1, self.stream.owed());
             }
             output.outbox.push_shared(frame);
             return dropped;

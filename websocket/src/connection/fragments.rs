@@ -44,9 +44,9 @@ impl Output {
         }
     }
 
-    /// Of what is put off, the oldest of this volatile kind until fewer than `keep` are left; how
-    /// many were dropped.
-    pub(super) fn drop_deferred(&mut self, kind: u64, keep: usize) -> usize {
+    /// Of what waits in front of the message and of what is put off, drops the oldest of this
+    /// volatile kind until fewer than `keep` are left; how many were dropped.
+    pub(super) fn drop_deferred(&mut self, kind: u64, keep: usize, owed: usize) -> usize {
         let Some(unfinished) = &mut self.unfinished else {
             return 0;
         };
@@ -66,7 +66,8 @@ impl Output {
             }
             !drop
         });
-        excess
+        let coming = count - excess + 1;
+        excess + self.outbox.drop_oldest(kind, keep, coming, owed)
     }
 
     /// The connection is over for those who wait for the end of a message.

@@ -258,8 +258,12 @@ impl Connection {
                 .wait_writable_timeout(Some(self.config.write_timeout));
             let mut output = lock(&self.output);
             if output.outbox.is_empty() {
-                // Cut in the meantime.
-                break;
+                // Cut in the meantime, or all that waited was dropped. Under the lock, so that who
+                // sends next does not rely on this greenlet.
+                if let Some(room) = output.drain.take() {
+                    room.set();
+                }
+                return;
             }
             let cause = match writable {
                 Ok(()) => match output.outbox.flush(&self.stream) {
@@ -287,9 +291,6 @@ impl Connection {
                     return;
                 }
             }
-        }
-        if let Some(room) = lock(&self.output).drain.take() {
-            room.set();
         }
     }
 
