@@ -279,6 +279,51 @@ fn messages_keep_a_connection_from_being_idle() {
     assert!(kept);
 }
 
+/// What it has sent waits in the socket then, unseen.
+#[test]
+fn peer_that_talks_to_a_busy_application_is_not_idle() {
+    let kept = LIMITS.into_iter().any(|limit| {
+        let config = WebSocketConfig::default().idle_timeout(limit);
+        let server = serve_with(config, move |ws| {
+            ws.receive()?;
+            sleep(3 * limit);
+            echo(ws)
+        });
+        let mut peer = server.open();
+        let began = Instant::now();
+        let mut sent = 0;
+        while began.elapsed() < 3 * limit {
+            if peer.try_write(text("still here")).is_err() {
+                return false;
+            }
+            sent += 1;
+            sleep(limit / 8);
+        }
+        let is_echo =
+            |peer: &mut Peer| matches!(peer.try_frame(), Ok(Some(frame)) if frame.opcode == TEXT);
+        (1..sent).all(|_| is_echo(&mut peer)) && peer.closes_well()
+    });
+    assert!(kept);
+}
+
+#[test]
+fn silent_peer_of_a_busy_application_is_idle() {
+    let config = WebSocketConfig::default().idle_timeout(SHORT);
+    let (tell, told) = mpsc::channel();
+    let server = serve_with(config, move |ws| {
+        while !ws.closed() {
+            sleep(SHORT / 10);
+        }
+        tell.send(ws.disconnect()).unwrap();
+        Ok(())
+    });
+    let mut peer = server.open();
+    // One message, and no more.
+    peer.write(text("never read"));
+    assert_eq!(peer.close_code(), 1001);
+    assert_eq!(told.recv().unwrap(), Some(Disconnect::IdleTimeout));
+}
+
 /// The wait of an application ends with the connection, also if it is not the one that reads.
 #[test]
 fn sender_learns_of_the_cut() {

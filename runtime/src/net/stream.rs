@@ -143,6 +143,13 @@ impl Stream {
         }
     }
 
+    /// How many bytes have arrived that nobody has taken from the system yet, before TLS decrypts
+    /// them. 0 also where the system does not tell.
+    pub fn unread(&self) -> usize {
+        let unread = rustix::io::ioctl_fionread(self).unwrap_or(0);
+        usize::try_from(unread).unwrap_or(usize::MAX)
+    }
+
     /// The peer's internet address.
     ///
     /// # Errors

@@ -32,6 +32,8 @@ struct Pinged {
 struct Idle {
     since: Instant,
     look_at: Instant,
+    /// What had arrived at the last look and nobody had received.
+    unread: usize,
 }
 
 impl Watch {
@@ -64,6 +66,7 @@ impl Connection {
         watch.idle = idle_timeout.map(|timeout| Idle {
             since: now,
             look_at: after(now, timeout / IDLE_STEPS),
+            unread: 0,
         });
         self.schedule(&mut output);
     }
@@ -148,7 +151,13 @@ impl Connection {
             return false;
         }
         idle.look_at = after(now, timeout / IDLE_STEPS);
-        if self.active.swap(false, Ordering::Relaxed) {
+        // Where nobody receives, nobody sees messages come: only that there is more than before.
+        let unread = match self.reception.is_taken() {
+            true => 0,
+            false => self.stream.unread(),
+        };
+        let has_come = std::mem::replace(&mut idle.unread, unread) < unread;
+        if self.active.swap(false, Ordering::Relaxed) || has_come {
             idle.since = now;
         }
         now.duration_since(idle.since) >= timeout
