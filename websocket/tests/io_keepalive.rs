@@ -3,7 +3,6 @@
 mod io_support;
 
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use greenwood_runtime::sleep;
@@ -161,7 +160,7 @@ fn upload_outlives_the_deadline(limit: Duration, size: usize) -> bool {
     let config = pinging(SHORT / 3, limit).max_message_size(1 << 20);
     let (server, ended) = serve_and_tell(config);
     let mut peer = server.open();
-    let message = frame(true, BINARY, &vec![7; size]);
+    let message = frame(true, BINARY, vec![7; size]);
     let (first, rest) = message.split_at(100);
     peer.write(first);
     let began = Instant::now();
@@ -171,7 +170,7 @@ fn upload_outlives_the_deadline(limit: Duration, size: usize) -> bool {
             return false;
         }
         sent += 1;
-        thread::sleep(limit / 100);
+        sleep(limit / 100);
     }
     if peer.try_write(&rest[sent..]).is_err() {
         return false;
