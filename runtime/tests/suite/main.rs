@@ -25,6 +25,7 @@ mod fairness;
 mod fairness_at_once;
 mod fileobject;
 mod footprint;
+mod gevent_cases;
 mod gevent_issues;
 mod greenlets;
 mod group_kills;
