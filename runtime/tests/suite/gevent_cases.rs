@@ -9,7 +9,7 @@ use std::time::Duration;
 use greenwood_runtime::net::TcpStream;
 use greenwood_runtime::{
     AsyncResult, Builder, Channel, Event, Greenlet, Group, JoinAll, JoinError, Pool, Queue,
-    SimpleQueue, StreamServer, ThreadPool, Timeout, idle, joinall, sleep, spawn, wait,
+    SimpleQueue, StreamServer, ThreadPool, Timeout, Waitable, idle, joinall, sleep, spawn, wait,
     with_timeout,
 };
 
@@ -375,4 +375,81 @@ fn error_can_be_raised_by_every_joinall() {
     }
     sleeper.kill();
     assert!(joinall([&sleeper, &failing], None));
+}
+
+/// test__queue.py, `Channel`'s `test_send`: a putter whose getter waits goes on behind it.
+#[test]
+fn putter_goes_on_behind_the_getter_that_waits() {
+    let _deadline = deadline();
+    let order = spawn_on(0, || {
+        let (channel, order) = (Arc::new(Channel::new()), Arc::new(Mutex::new(Vec::new())));
+        let (theirs, noted) = (Arc::clone(&channel), Arc::clone(&order));
+        let getter = spawn(move || {
+            for _ in 0..2 {
+                let item = theirs.get().unwrap();
+                noted.lock().unwrap().push(item);
+            }
+        });
+        let note = |what| order.lock().unwrap().push(what);
+        for (before, item, after) in [("sends", "1", "has sent 1"), ("sends", "2", "has sent 2")] {
+            note(before);
+            channel.put(item).unwrap();
+            note(after);
+        }
+        getter.join().unwrap();
+        order.lock().unwrap().clone()
+    });
+    assert_eq!(
+        order.join().unwrap(),
+        ["sends", "1", "has sent 1", "sends", "2", "has sent 2"]
+    );
+}
+
+/// test__event.py, `TestWait_count1`, `TestWait_count2`.
+#[test]
+fn count_of_a_wait_is_met_by_whoever_comes_first() {
+    let _deadline = deadline();
+    for from in EVERYWHERE {
+        let events = Arc::new([const { Event::new() }; 5]);
+        let results = Arc::new([(); 5].map(|()| AsyncResult::<usize, ()>::new()));
+        let (theirs, given) = (Arc::clone(&events), Arc::clone(&results));
+        let waiting = from.start(move || {
+            let objects: Vec<&dyn Waitable> = (theirs.iter().map(|event| event as _))
+                .chain(given.iter().map(|result| result as _))
+                .collect();
+            [
+                wait(&objects, None, Some(1)),
+                wait(&objects, None, Some(3)),
+                wait(&objects, Some(LONG), Some(4)),
+            ]
+        });
+        for i in [4, 2] {
+            events[i].set();
+            results[i].set(i).unwrap();
+        }
+        let [one, three, all] = waiting();
+        assert_eq!((one.len(), three.len(), all.len()), (1, 3, 4));
+    }
+}
+
+/// test__threadpool.py, `test_caller_gets_exception_and_slot_is_released`: no place is lost.
+#[test]
+fn killed_waiter_of_a_full_thread_pool_leaves_its_place() {
+    let _deadline = deadline();
+    let pool = ThreadPool::new(1);
+    let (end, gate) = std::sync::mpsc::channel::<()>();
+    let first = pool.spawn(move || gate.recv().is_err());
+    let second = pool.spawn(|| 2);
+    for _ in 0..100 {
+        let theirs = pool.clone();
+        let third = spawn(move || theirs.spawn(|| 3).join());
+        until_waits(third.id());
+        third.kill();
+        assert!(pool.spawn_nowait(|| ()).is_err());
+    }
+    drop(end);
+    assert!(first.join().unwrap());
+    assert_eq!(second.join().unwrap(), 2);
+    assert_eq!(pool.apply(|| 4).unwrap(), 4);
+    assert!(pool.join(None) && pool.is_empty());
 }
