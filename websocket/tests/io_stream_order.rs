@@ -10,7 +10,8 @@ use std::time::Duration;
 use greenwood_runtime as runtime;
 use greenwood_runtime::Event;
 use greenwood_websocket::{
-    CloseCode, MessageReader, SlowConsumer, WebSocket, WebSocketConfig, WebSocketError, broadcast,
+    CloseCode, MessageReader, MessageWriter, SlowConsumer, WebSocket, WebSocketConfig,
+    WebSocketError, broadcast,
 };
 use greenwood_wsgi::Result;
 use io_support::{
@@ -187,14 +188,20 @@ fn what_is_put_off_behind_an_open_message_is_bounded() {
     assert_eq!(peer.close_code(), 1008);
 }
 
+/// A message that has begun, and to how many another was sent that is put off behind it.
+fn with_something_put_off(ws: &WebSocket) -> Result<(MessageWriter<'_>, usize)> {
+    let mut message = ws.text_writer()?;
+    message.write_all(b"begun")?;
+    message.flush()?;
+    Ok((message, broadcast([ws], "put off").sent))
+}
+
 #[test]
 fn nothing_that_was_put_off_follows_the_close_frame() {
     let (tell, told) = news();
     let server = serve(move |ws| {
-        let mut message = ws.text_writer()?;
-        message.write_all(b"begun")?;
-        message.flush()?;
-        tell.send(broadcast([&ws], "put off").sent).unwrap();
+        let (message, sent) = with_something_put_off(&ws)?;
+        tell.send(sent).unwrap();
         // Without its end: the connection is failed.
         drop(message);
         Ok(())
@@ -211,10 +218,8 @@ fn nothing_that_was_put_off_follows_the_close_frame() {
 fn nothing_that_was_put_off_follows_a_close_frame_of_the_peer() {
     let (tell, told) = news();
     let server = serve(move |ws| {
-        let mut message = ws.text_writer()?;
-        message.write_all(b"begun")?;
-        message.flush()?;
-        tell.send(broadcast([&ws], "put off").sent).unwrap();
+        let (message, sent) = with_something_put_off(&ws)?;
+        tell.send(sent).unwrap();
         while ws.receive()?.is_some() {}
         drop(message);
         Ok(())
