@@ -10,5 +10,5 @@ pub(crate) fn now_ns() -> u64 {
 pub(crate) mod coroutine {
     /// Of coroutines that are no greenlets, which are not here.
     #[derive(Debug)]
-    pub(crate) enum Parker {}
+    pub(crate) enum ForeignParker {}
 }

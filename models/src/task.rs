@@ -9,7 +9,7 @@ use crate::inbox::Inbox;
 use crate::run_info::WaitsFor;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard};
-use crate::sys::coroutine::Parker;
+use crate::sys::coroutine::ForeignParker;
 use crate::thread_parker::ThreadParker;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,7 +90,7 @@ impl std::fmt::Debug for Task {
 pub(crate) enum Sleeper {
     Greenlet(Arc<Task>),
     Thread(Arc<ThreadParker>),
-    Coroutine(Arc<Parker>),
+    Coroutine(Arc<ForeignParker>),
 }
 
 impl Sleeper {

@@ -20,7 +20,7 @@ use crate::error::SpawnError;
 use crate::inbox::Inbox;
 use crate::limits;
 use crate::stats::{Counters, HubStats};
-use crate::sys::coroutine::{self, Parker, Registration};
+use crate::sys::coroutine::{self, ForeignParker, Parker, Registration};
 use crate::sys::home::{self, this_hub};
 use crate::sys::roster::Roster;
 use crate::sys::{altstack, coarse_now_ns, fd, overflow};
@@ -296,11 +296,13 @@ fn launch(
             after_poll: RefCell::default(),
         }));
         LOCAL.with(|cell| cell.set(local).ok());
+        let idle_fd = local.idle_fd.as_raw_fd();
+        let runner = coroutine::start_runner(words(stack_size), idle_fd);
         let timers = coroutine::spawn_here(words(stack_size), move || serve_timers(local));
         let opener = local.start_opener();
         let probe = coroutine::learn_margin(&local.new_parker());
         report
-            .send(timers.is_ok() && opener.is_ok() && probe.is_ok())
+            .send(runner.is_ok() && timers.is_ok() && opener.is_ok() && probe.is_ok())
             .ok();
         drop(report);
         serve_inbox(local);
@@ -318,7 +320,7 @@ fn serve_inbox(local: &'static HubLocal) {
     let (mut messages, mut put_off) = (Vec::new(), Vec::new());
     loop {
         local.in_loop.set(false);
-        registration.wait();
+        registration.wait_in_loop();
         local.in_loop.set(true);
         // A poll has just been made.
         local.polled();
@@ -355,7 +357,7 @@ fn serve_timers(local: &'static HubLocal) {
         Registration::new(local.timers.fd().as_raw_fd()).expect("epoll takes a timerfd");
     loop {
         local.in_loop.set(false);
-        registration.wait();
+        registration.wait_in_loop();
         local.in_loop.set(true);
         local.polled();
         local.timers.fire();
@@ -549,12 +551,12 @@ impl HubLocal {
     /// # Panics
     ///
     /// In the hub's own loops.
-    pub(crate) fn parker_of_foreigner(&self) -> Arc<Parker> {
+    pub(crate) fn parker_of_foreigner(&self) -> Arc<ForeignParker> {
         assert!(
             !self.in_loop.get(),
             "a blocking call in a hub's own loop: it would stop every greenlet of the hub"
         );
-        self.new_parker()
+        Arc::new(ForeignParker::new(self.id, self.idle_fd.as_raw_fd()))
     }
 
     fn kill(&'static self, task: &Arc<Task>) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::panics::drop_caught;
 use crate::run_info::WaitsFor;
+use crate::sys::coroutine::Parker;
 use crate::sys::{current, home, now_ns};
 use crate::task::{Frame, Sleeper, Task, lock};
 use crate::thread_parker::ThreadParker;
@@ -293,7 +294,39 @@ pub(crate) fn park_greenlet(task: &Task, deadline: Option<u64>) -> Parked {
     // Borrowed over the switch: it changes only when the greenlet starts and ends.
     let parker = task.local().parker.borrow();
     let parker = parker.as_ref().expect("a running greenlet has a parker");
-    switch(task, deadline, || parker.park())
+    switch(task, deadline, Parks(parker))
+}
+
+/// How a greenlet is put aside. Not just a closure, as the compiler can't be told to inline one.
+pub(crate) trait PutAside {
+    fn put_aside(self);
+}
+
+impl<F: FnOnce()> PutAside for F {
+    #[inline(always)]
+    fn put_aside(self) {
+        self();
+    }
+}
+
+/// Until it is woken.
+struct Parks<'a>(&'a Parker);
+
+impl PutAside for Parks<'_> {
+    #[inline(always)]
+    fn put_aside(self) {
+        self.0.park();
+    }
+}
+
+/// Until the others that have been woken have had their turn.
+struct Passes<'a>(&'a Parker);
+
+impl PutAside for Passes<'_> {
+    #[inline(always)]
+    fn put_aside(self) {
+        self.0.pass();
+    }
 }
 
 /// Waits until woken, whatever else comes: kills and time-outs are left to the next blocking call.
@@ -391,9 +424,9 @@ fn ended_by(deadline: Option<u64>, timeout: Option<(u64, u64)>) -> Parked {
     }
 }
 
-/// Puts the running greenlet aside by `wait`, which comes back when something wakes it.
+/// Puts the running greenlet aside by `wait`, which returns when it has its turn again.
 #[inline(always)]
-pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) -> Parked {
+pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl PutAside) -> Parked {
     debug_assert!(may_wait(), "a greenlet that unwinds must not switch");
     let local = task.local();
     if let Err(payload) = run_hook(task) {
@@ -421,7 +454,7 @@ pub(crate) fn switch(task: &Task, deadline: Option<u64>, wait: impl FnOnce()) ->
     switched_away(task);
     task.parks_here();
     let aside = current::aside();
-    wait();
+    wait.put_aside();
     drop(aside);
     has_its_turn(task);
     task.is_back();
@@ -510,7 +543,11 @@ pub(crate) fn let_others_go_first() {
     task.local().frame.waits_for.set(WaitsFor::Turn);
     let local_hub = hub::local();
     let parked = match local_hub.may_run_on() {
-        true => switch(&task, None, crate::sys::coroutine::yield_now),
+        true => {
+            let parker = task.local().parker.borrow();
+            let parker = parker.as_ref().expect("a running greenlet has a parker");
+            switch(&task, None, Passes(parker))
+        }
         false => {
             local_hub.wake_after_poll(&task);
             park(None)
@@ -527,13 +564,13 @@ pub(crate) fn pass(poll: bool) {
         let task = task?;
         task.local().frame.waits_for.set(WaitsFor::Turn);
         let local_hub = hub::local();
-        if !poll && local_hub.may_run_on() {
-            return Some(switch(task, None, crate::sys::coroutine::yield_now));
-        }
         let parker = task.local().parker.borrow();
         let parker = parker.as_ref().expect("a running greenlet has a parker");
+        if !poll && local_hub.may_run_on() {
+            return Some(switch(task, None, Passes(parker)));
+        }
         local_hub.wake_coroutine_after_poll(parker);
-        Some(switch(task, None, || parker.park()))
+        Some(switch(task, None, Parks(parker)))
     });
     match parked {
         Some(Parked::Interrupted(interrupt)) => raise(interrupt),

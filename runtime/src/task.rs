@@ -13,7 +13,7 @@ use crate::error::JoinError;
 use crate::greenlet::{Ident, Links};
 use crate::hub::{self, SendJob};
 use crate::stats::AtomicTicks;
-use crate::sys::coroutine::Parker;
+use crate::sys::coroutine::{ForeignParker, Parker};
 use crate::sys::current;
 use crate::sys::home::Home;
 use crate::sys::stack::{self, StackBounds};
@@ -641,7 +641,7 @@ pub(crate) enum Sleeper {
     Greenlet(Arc<Task>),
     Thread(Arc<ThreadParker>),
     /// A coroutine of `may` that is no greenlet. Woken on its own hub only.
-    Coroutine(Arc<Parker>),
+    Coroutine(Arc<ForeignParker>),
 }
 
 impl Sleeper {

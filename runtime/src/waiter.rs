@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::run_info::WaitsFor;
 use crate::switch::{self, Parked};
 use crate::sync::atomic::{AtomicU8, Ordering, fence};
-use crate::sys::coroutine::Parker;
+use crate::sys::coroutine::ForeignParker;
 use crate::task::Sleeper;
 
 const WAITING: u8 = 0;
@@ -54,7 +54,7 @@ impl Waiter {
     }
 
     /// A wait of a coroutine that is no greenlet, by `parker`.
-    pub(crate) fn of_coroutine(parker: Arc<Parker>) -> Arc<Waiter> {
+    pub(crate) fn of_coroutine(parker: Arc<ForeignParker>) -> Arc<Waiter> {
         Arc::new(Waiter {
             sleeper: Sleeper::Coroutine(parker),
             state: AtomicU8::new(WAITING),

@@ -1,9 +1,10 @@
-//! The four things of `may` that Greenwood uses: spawn, wait for readiness, wake, yield.
+//! What Greenwood uses of `may`: spawn, wait for readiness, and coroutines that are put aside and
+//! resumed.
 //!
 //! A park is a wait on an [`IoData`] that no descriptor ever reports to: that is the cheapest
-//! way of `may` to put a coroutine aside, it takes no part in cancellation or its timer thread, and
-//! a wake puts the coroutine into the queue of the worker that calls, which is the coroutine's own
-//! by the rule that every wake is made on the home hub.
+//! way of `may` to put a coroutine aside, and it takes no part in cancellation or its timer thread.
+//! Who is woken waits for its turn in the hub's own queue ([`turns`]), by the rule that every
+//! wake is made on the home hub.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,62 +13,78 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use may::coroutine::Builder;
-use may::io::{AsIoData, CoIo, IoData, WaitIo, WaitIoWaker};
+use may::io::{AsIoData, CoIo, IoData, WaitIo};
 
 use super::home::Home;
 use super::stack;
+use super::turns::{self, Place};
 use crate::config::MIN_STACK_SIZE;
 
 /// Parks and wakes one coroutine. Belongs to its hub: both are done on the hub's thread.
-pub(crate) struct Parker(Home<Wait>);
-
-struct Wait {
-    data: IoData,
-    waker: WaitIoWaker,
-}
-
-impl AsIoData for Wait {
-    fn as_io_data(&self) -> &IoData {
-        &self.data
-    }
-}
+pub(crate) struct Parker(Home<Place>);
 
 impl Parker {
     /// A parker of `hub`. `idle_fd` is a descriptor of the hub that is in no epoll set: `may`
     /// takes the descriptor out of the set when the parker is dropped.
     pub(crate) fn new(hub: u32, idle_fd: RawFd) -> Parker {
-        struct Data(IoData);
-        impl AsIoData for Data {
-            fn as_io_data(&self) -> &IoData {
-                &self.0
-            }
-        }
-        let data = Data(IoData::new(&idle_fd));
-        let waker = data.waker();
-        Parker(Home::new(
-            hub,
-            Wait {
-                data: data.0,
-                waker,
-            },
-        ))
+        Parker(Home::new(hub, Place::new(IoData::new(&idle_fd))))
     }
 
     /// Switches away until [`unpark`](Parker::unpark); at once if that has come already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn park(&self) {
-        self.0.get().wait_io();
+        self.0.get().wait();
     }
 
     #[inline]
     pub(crate) fn unpark(&self) {
-        self.0.get().waker.wakeup();
+        self.0.get().wake();
+    }
+
+    /// Puts the running coroutine, which is the one that parks here, at the end of its hub's queue.
+    #[inline(always)]
+    pub(crate) fn pass(&self) {
+        self.0.get().pass();
     }
 }
 
 impl fmt::Debug for Parker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parker")
+            .field("hub", &self.0.hub())
+            .finish_non_exhaustive()
+    }
+}
+
+/// As [`Parker`], of a coroutine of `may` that is none of ours: `may` has all its turns.
+pub(crate) struct ForeignParker(Home<Data>);
+
+struct Data(IoData);
+
+impl AsIoData for Data {
+    fn as_io_data(&self) -> &IoData {
+        &self.0
+    }
+}
+
+impl ForeignParker {
+    /// As [`Parker::new`].
+    pub(crate) fn new(hub: u32, idle_fd: RawFd) -> ForeignParker {
+        ForeignParker(Home::new(hub, Data(IoData::new(&idle_fd))))
+    }
+
+    pub(crate) fn park(&self) {
+        self.0.get().wait_io();
+    }
+
+    pub(crate) fn unpark(&self) {
+        self.0.get().waker().wakeup();
+    }
+}
+
+impl fmt::Debug for ForeignParker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForeignParker")
             .field("hub", &self.0.hub())
             .finish_non_exhaustive()
     }
@@ -91,7 +108,12 @@ impl Registration {
     /// called; returns the epoll events.
     #[inline]
     pub(crate) fn wait(&self) -> usize {
-        self.io.wait_io()
+        turns::wait(self.io.as_io_data())
+    }
+
+    /// As [`wait`](Registration::wait), of one of the hub's own loops.
+    pub(crate) fn wait_in_loop(&self) {
+        turns::wait_in_loop(self.io.as_io_data());
     }
 
     pub(crate) fn fd(&self) -> RawFd {
@@ -99,8 +121,7 @@ impl Registration {
     }
 
     pub(crate) fn wake(&self) {
-        // Not kept for this: it is rare that something else than the descriptor ends a wait.
-        self.io.waker().wakeup();
+        turns::wake(self.io.as_io_data());
     }
 }
 
@@ -147,7 +168,16 @@ where
         (stays.0)();
     };
     // SAFETY: as in `spawn_on_worker`.
-    unsafe { builder.spawn_local(run) }.map(drop)
+    turns::start(|| unsafe { builder.spawn_local(run) }).map(drop)
+}
+
+/// Starts the calling hub's runner, which has the turns of those that nobody else sees to.
+/// `idle_fd`: as in [`Parker::new`].
+pub(crate) fn start_runner(stack_words: usize, idle_fd: RawFd) -> std::io::Result<()> {
+    spawn_here(stack_words, move || {
+        let data = Data(IoData::new(&idle_fd));
+        turns::run_for_ever(&data.0, data.waker())
+    })
 }
 
 /// Learns what a stack is in use of below who parks (see [`stack::learn_margin`]), by a coroutine
@@ -165,12 +195,6 @@ pub(crate) fn learn_margin(parker: &Arc<Parker>) -> std::io::Result<()> {
     unsafe { stack::learn_margin(marker.get()) };
     parker.unpark();
     Ok(())
-}
-
-/// Puts the running coroutine at the end of its hub's queue.
-#[inline]
-pub(crate) fn yield_now() {
-    may::coroutine::yield_now();
 }
 
 /// Sets `may` up for pinned hubs; to be called before its first spawn.

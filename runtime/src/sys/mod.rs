@@ -14,6 +14,7 @@ pub(crate) mod scope;
 pub(crate) mod shared_fd;
 pub(crate) mod slot;
 pub(crate) mod stack;
+mod turns;
 
 /// Nanoseconds of the monotonic clock. One vDSO call, no system call.
 #[inline]
