@@ -64,6 +64,7 @@ mod threads;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
+mod turns;
 mod udp;
 mod unix;
 mod unix_rights;
