@@ -98,7 +98,7 @@ impl Sleeper {
     /// Ends its wait. Does not wait itself.
     fn wake(&self) {
         match self.number % 4 {
-            0 => drop(self.event.set()),
+            0 => self.event.set(),
             1 => self.semaphore.release(),
             _ => self.greenlet.kill_nowait(),
         }
