@@ -15,7 +15,7 @@ use std::sync::Arc;
 use may::coroutine::Builder;
 use may::io::{AsIoData, CoIo, IoData, WaitIo};
 
-use super::home::Home;
+use super::home::{Home, this_hub};
 use super::stack;
 use super::turns::{self, Place};
 use crate::config::MIN_STACK_SIZE;
@@ -90,46 +90,45 @@ impl fmt::Debug for ForeignParker {
     }
 }
 
-/// A descriptor in the epoll set of its hub, edge-triggered for reading and writing.
+/// A descriptor in the epoll set of its hub, edge-triggered for reading and writing. Only the hub's
+/// thread may wait for it and wake who waits.
 ///
 /// Does not own the descriptor: it must be dropped *before* the descriptor is closed.
-pub(crate) struct Registration {
-    io: CoIo<RawFd>,
-}
+pub(crate) struct Registration(Home<CoIo<RawFd>>);
 
 impl Registration {
-    /// Registers `fd` with the hub `fd % hubs` and makes it non-blocking.
+    /// Registers `fd` with the calling hub, which has to be `fd % hubs`, and makes it non-blocking.
     pub(crate) fn new(fd: RawFd) -> std::io::Result<Registration> {
         let io = CoIo::new(fd).map_err(std::io::Error::from)?;
-        Ok(Registration { io })
+        Ok(Registration(Home::new(this_hub(), io)))
     }
 
     /// Switches away until the descriptor reports something or [`wake`](Registration::wake) is
     /// called; returns the epoll events.
     #[inline]
     pub(crate) fn wait(&self) -> usize {
-        turns::wait(self.io.as_io_data())
+        turns::wait(self.0.get().as_io_data())
     }
 
     /// As [`wait`](Registration::wait), of one of the hub's own loops.
     pub(crate) fn wait_in_loop(&self) {
-        turns::wait_in_loop(self.io.as_io_data());
+        turns::wait_in_loop(self.0.get().as_io_data());
     }
 
     pub(crate) fn fd(&self) -> RawFd {
-        *self.io.inner()
+        *self.0.get().inner()
     }
 
     pub(crate) fn wake(&self) {
-        turns::wake(self.io.as_io_data());
+        turns::wake(self.0.get().as_io_data());
     }
 }
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Registration")
-            .field(self.io.inner())
-            .finish()
+        f.debug_struct("Registration")
+            .field("hub", &self.0.hub())
+            .finish_non_exhaustive()
     }
 }
 
