@@ -27,6 +27,7 @@ pub(crate) struct Counters {
     accepted: AtomicU64,
     begun: AtomicU64,
     ended: AtomicU64,
+    ready: AtomicU64,
     timers: AtomicU64,
     latency: AtomicU64,
     max_latency: AtomicU64,
@@ -101,6 +102,7 @@ impl Counters {
             accepted: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            ready: AtomicU64::new(0),
             timers: AtomicU64::new(0),
             latency: AtomicU64::new(0),
             max_latency: AtomicU64::new(0),
@@ -185,6 +187,12 @@ impl Counters {
         bump(&self.ended);
     }
 
+    /// So many have been woken and wait for their turn.
+    #[inline]
+    pub(crate) fn ready(&self, count: usize) {
+        self.ready.store(count as u64, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn timers(&self, count: usize) {
         self.timers.store(count as u64, Ordering::Relaxed);
@@ -209,6 +217,10 @@ pub struct HubStats {
     pub greenlets: usize,
     /// Greenlets that wait for their first turn.
     pub starting: usize,
+    /// Greenlets that another greenlet, a deadline or a message has woken, and that wait for their
+    /// turn. Those whose descriptor has become ready are not among them: nobody counts these before
+    /// the hub has looked.
+    pub ready: usize,
     /// Greenlets that have begun, in all.
     pub spawned: u64,
     /// How many times a greenlet was switched to.
@@ -239,6 +251,7 @@ impl HubStats {
             hub,
             greenlets: begun.saturating_sub(ended) as usize,
             starting: read(&counters.accepted).saturating_sub(begun) as usize,
+            ready: read(&counters.ready) as usize,
             spawned: begun,
             switches: read(&counters.switches),
             polls: read(&counters.polls),
@@ -257,6 +270,7 @@ impl HubStats {
             hub = self.hub,
             greenlets = self.greenlets,
             starting = self.starting,
+            ready = self.ready,
             spawned = self.spawned,
             switches = self.switches,
             polls = self.polls,
@@ -273,11 +287,12 @@ impl fmt::Display for HubStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "hub {}: {} greenlets, {} starting, {} spawned, {} switches, {} polls, {} timers, {} in \
-             the inbox, latency {:?} (at most {:?})",
+            "hub {}: {} greenlets, {} starting, {} ready, {} spawned, {} switches, {} polls, {} timers, \
+             {} in the inbox, latency {:?} (at most {:?})",
             self.hub,
             self.greenlets,
             self.starting,
+            self.ready,
             self.spawned,
             self.switches,
             self.polls,

@@ -104,6 +104,7 @@ fn expected(hub: &HubStats) -> BTreeMap<&'static str, String> {
         ("hub", hub.hub.to_string()),
         ("greenlets", hub.greenlets.to_string()),
         ("starting", hub.starting.to_string()),
+        ("ready", hub.ready.to_string()),
         ("spawned", hub.spawned.to_string()),
         ("switches", hub.switches.to_string()),
         ("polls", hub.polls.to_string()),

@@ -21,6 +21,9 @@ use std::sync::atomic::Ordering;
 use generator::Generator;
 use may::io::{AsIoData, IoData, WaitIo, WaitIoWaker};
 
+use super::home::this_hub;
+use crate::stats;
+
 /// How many guests a host has at most while it has not been woken itself.
 const MOST_GUESTS: u32 = 2;
 
@@ -190,12 +193,23 @@ impl Turns {
 
     #[inline]
     fn push(&self, coroutine: Suspended) {
-        self.queue.borrow_mut().push_back(coroutine);
+        let mut queue = self.queue.borrow_mut();
+        queue.push_back(coroutine);
+        stats::of(this_hub()).ready(queue.len());
+        drop(queue);
         if matches!(self.beneath.get(), Beneath::May | Beneath::Starter) {
             // Also where it is not needed: nobody knows how who runs now goes back to `may`'s loop, and
             // it is called once until that has its turn.
             self.call_runner();
         }
+    }
+
+    #[inline(always)]
+    fn next(&self) -> Option<Suspended> {
+        let mut queue = self.queue.borrow_mut();
+        let next = queue.pop_front();
+        stats::of(this_hub()).ready(queue.len());
+        next
     }
 
     #[inline]
@@ -235,8 +249,7 @@ impl Turns {
                 break false;
             }
             guests += 1;
-            let next = self.queue.borrow_mut().pop_front();
-            match next {
+            match self.next() {
                 Some(host) if host.is_null() => break true,
                 Some(guest) => self.resume(guest, data),
                 None => break false,
@@ -251,12 +264,8 @@ impl Turns {
     /// Runs all that have been woken, by one of the hub's own loops, which waits by `data`.
     fn run_all(&self, data: &IoData) {
         self.beneath.set(Beneath::Loop);
-        loop {
-            let next = self.queue.borrow_mut().pop_front();
-            match next {
-                Some(coroutine) => self.resume(coroutine, data),
-                None => break,
-            }
+        while let Some(coroutine) = self.next() {
+            self.resume(coroutine, data);
         }
         let mut queue = self.queue.borrow_mut();
         if queue.capacity() > SMALL {

@@ -331,7 +331,7 @@ fn the_hubs_count_what_they_do() {
     // Its end is told before it is off the hub.
     eventually("nobody runs", || stats().running.is_none());
     let after = stats();
-    assert_eq!(after.inbox, 0);
+    assert_eq!((after.inbox, after.ready), (0, 0));
     assert!(
         after.latency <= after.max_latency && !after.max_latency.is_zero(),
         "{after}"

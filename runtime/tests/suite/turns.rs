@@ -241,3 +241,27 @@ fn stacks_are_not_piled_up() {
         assert_eq!(chain(300), 300);
     });
 }
+
+#[test]
+fn those_that_have_been_woken_are_counted() {
+    however_resumed(|turn_before| {
+        let event = Arc::new(Event::new());
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let event = Arc::clone(&event);
+                let waiting = spawn(move || event.wait());
+                until_waits(waiting.id());
+                waiting
+            })
+            .collect();
+        turn_before();
+        let hub = getcurrent().expect("in a greenlet").hub();
+        let ready = || Hub::stats()[hub].ready;
+        let before = ready();
+        event.set();
+        assert_eq!(ready(), before + 3);
+        waiting.into_iter().for_each(|greenlet| {
+            greenlet.join().unwrap();
+        });
+    });
+}
