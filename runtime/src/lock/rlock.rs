@@ -150,6 +150,7 @@ impl RLock {
         match taken {
             true => Ok(RLockGuard {
                 lock: self,
+                owner: caller(),
                 not_send: PhantomData,
             }),
             false => Err(LockError),
@@ -178,13 +179,16 @@ impl fmt::Debug for RLock {
 #[must_use = "the lock is released at once"]
 pub struct RLockGuard<'a> {
     lock: &'a RLock,
+    owner: u64,
     not_send: PhantomData<*const ()>,
 }
 
 impl Drop for RLockGuard<'_> {
     fn drop(&mut self) {
         // Perhaps by another greenlet of the owner's hub, to which it was moved: never at the same
-        // time.
-        self.lock.release_once();
+        // time. Not if it has been released too often: it may be another's by now.
+        if self.lock.owner.load(Ordering::Relaxed) == self.owner {
+            self.lock.release_once();
+        }
     }
 }

@@ -121,3 +121,31 @@ fn many_take_turns_and_killed_ones_lose_nothing() {
         assert!(!lock.locked(), "round {round}");
     }
 }
+
+/// A guard that outlives its own taking, by a release too many, is none of who has it next.
+#[test]
+fn guard_that_was_released_by_hand_takes_the_lock_from_nobody() {
+    let _deadline = deadline();
+    let lock = RLock::new();
+    let guard = lock.lock().unwrap();
+    lock.release();
+    let (taken, over) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        let (taken, over, lock) = (&taken, &over, &lock);
+        scope.spawn(move || {
+            assert!(lock.acquire());
+            taken.wait();
+            over.wait();
+            lock.release();
+        });
+        taken.wait();
+        drop(guard);
+        let free = lock.try_acquire();
+        over.wait();
+        assert!(!free);
+    });
+    let guard = lock.lock().unwrap();
+    lock.release();
+    drop(guard);
+    assert!(!lock.locked());
+}
