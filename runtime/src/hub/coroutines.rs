@@ -44,6 +44,9 @@ pub(super) struct Coroutines {
     opener: OnceCell<Arc<Parker>>,
     /// The opener has been woken.
     opens: Cell<bool>,
+    /// How many of `starting` are to begin one behind the other, as their turn has come: not each in
+    /// a round of its own through all who can run.
+    due: Cell<usize>,
     /// Where in its first page the next coroutine is to begin.
     colour: Cell<u8>,
 }
@@ -69,7 +72,7 @@ impl HubLocal {
         let idle = self.coroutines.idle.borrow_mut().pop();
         match idle {
             Some(coroutine) => self.call(coroutine),
-            None => self.ensure_called(),
+            None => self.ensure_called(Parker::unpark),
         }
     }
 
@@ -90,6 +93,15 @@ impl HubLocal {
         self.coroutines.called.borrow_mut().push_back(coroutine);
     }
 
+    /// As [`call`](HubLocal::call), by the opener, whose turn it is.
+    fn call_first(&self, coroutine: Arc<Parker>) {
+        match self.may_run_on() {
+            true => coroutine.unpark_first(),
+            false => self.wake_coroutine_after_poll(&coroutine),
+        }
+        self.coroutines.called.borrow_mut().push_back(coroutine);
+    }
+
     /// Greenlets that spawn greenlets for ever must not stop all I/O either.
     fn wake_in_turn(&self, coroutine: &Arc<Parker>) {
         match self.may_run_on() {
@@ -99,11 +111,11 @@ impl HubLocal {
     }
 
     /// Sees to it that somebody comes for the greenlets that wait for their first turn.
-    fn ensure_called(&self) {
+    fn ensure_called(&self, unpark: impl FnOnce(&Parker)) {
         let coroutines = &self.coroutines;
         if coroutines.called.borrow().is_empty() && !coroutines.opens.replace(true) {
             let opener = coroutines.opener.get();
-            opener.expect("there since the hub began").unpark();
+            unpark(opener.expect("there since the hub began"));
         }
     }
 
@@ -125,7 +137,7 @@ impl HubLocal {
                 let idle = self.coroutines.idle.borrow_mut().pop();
                 let has_starting = !self.coroutines.starting.borrow().is_empty();
                 match idle {
-                    Some(coroutine) if has_starting => self.call(coroutine),
+                    Some(coroutine) if has_starting => self.call_first(coroutine),
                     Some(coroutine) => self.coroutines.idle.borrow_mut().push(coroutine),
                     None if has_starting => self.open_one(),
                     None => {}
@@ -140,7 +152,7 @@ impl HubLocal {
     /// Makes a coroutine for the first greenlet that waits, or refuses that.
     fn open_one(&'static self) {
         match self.open_coroutine(self.stack_size, Self::run_many) {
-            Ok(coroutine) => self.call(coroutine),
+            Ok(coroutine) => self.call_first(coroutine),
             Err(error) => {
                 let first = self.coroutines.starting.borrow_mut().pop_front();
                 if let Some(first) = first {
@@ -254,10 +266,22 @@ impl HubLocal {
         let mut starting = self.coroutines.starting.borrow_mut();
         let next = starting.pop_front();
         if !starting.is_empty() {
-            // For the case that this one comes to wait.
-            self.ensure_called();
-        } else if starting.capacity() > SMALL {
-            *starting = VecDeque::new();
+            // For the case that this one comes to wait. Those that were there when the turn of the
+            // first came follow at once; who has been spawned since waits as everybody else.
+            let due = match self.coroutines.due.get() {
+                0 => starting.len(),
+                due => due - 1,
+            };
+            self.coroutines.due.set(due);
+            self.ensure_called(match due {
+                0 => Parker::unpark,
+                _ => Parker::unpark_first,
+            });
+        } else {
+            self.coroutines.due.set(0);
+            if starting.capacity() > SMALL {
+                *starting = VecDeque::new();
+            }
         }
         next
     }
@@ -273,7 +297,7 @@ impl HubLocal {
             return self.next_to_start();
         }
         // The opener has it go on after a poll.
-        self.ensure_called();
+        self.ensure_called(Parker::unpark);
         None
     }
 

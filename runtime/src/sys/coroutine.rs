@@ -41,6 +41,11 @@ impl Parker {
         self.0.get().wake();
     }
 
+    /// As [`unpark`](Parker::unpark), before all others that have been woken.
+    pub(crate) fn unpark_first(&self) {
+        self.0.get().wake_first();
+    }
+
     /// Puts the running coroutine, which is the one that parks here, at the end of its hub's queue.
     #[inline(always)]
     pub(crate) fn pass(&self) {

@@ -140,21 +140,35 @@ impl Place {
     /// Has the coroutine resumed that waits here. If it runs, its next wait returns at once.
     #[inline]
     pub(super) fn wake(&self) {
+        if let Some(coroutine) = self.woken() {
+            turns().push(coroutine);
+        }
+    }
+
+    /// As [`wake`](Place::wake), before all others that have been woken.
+    pub(super) fn wake_first(&self) {
+        if let Some(coroutine) = self.woken() {
+            turns().push_first(coroutine);
+        }
+    }
+
+    /// What is to be put into the queue when the coroutine is woken that waits here.
+    #[inline(always)]
+    fn woken(&self) -> Option<Suspended> {
         let turns = turns();
         if ptr::eq(turns.host.get(), &self.data) {
-            turns.wake_host();
-            return;
+            let is_due = turns.host_is_due.replace(true);
+            return (!is_due).then_some(ptr::null_mut());
         }
         let aside = self.aside.replace(ptr::null_mut());
         if !aside.is_null() {
-            turns.push(aside);
-        } else if self.is_with_may.replace(false) {
-            if let Some(coroutine) = self.data.co.take() {
-                turns.push(coroutine.into_raw());
-            }
-        } else {
-            self.is_woken.set(true);
+            return Some(aside);
         }
+        if self.is_with_may.replace(false) {
+            return self.data.co.take().map(Generator::into_raw);
+        }
+        self.is_woken.set(true);
+        None
     }
 
     /// Puts the running coroutine, which waits here when it does, at the end of the queue.
@@ -191,12 +205,31 @@ impl Turns {
         }
     }
 
+    /// Puts one at the end of the queue.
     #[inline]
     fn push(&self, coroutine: Suspended) {
-        let mut queue = self.queue.borrow_mut();
-        queue.push_back(coroutine);
-        stats::of(this_hub()).ready(queue.len());
-        drop(queue);
+        let ready = {
+            let mut queue = self.queue.borrow_mut();
+            queue.push_back(coroutine);
+            queue.len()
+        };
+        self.has_come(ready);
+    }
+
+    /// Puts one before all others.
+    fn push_first(&self, coroutine: Suspended) {
+        let ready = {
+            let mut queue = self.queue.borrow_mut();
+            queue.push_front(coroutine);
+            queue.len()
+        };
+        self.has_come(ready);
+    }
+
+    /// Somebody has been put into the queue, of which there are `ready` now.
+    #[inline]
+    fn has_come(&self, ready: usize) {
+        stats::of(this_hub()).ready(ready);
         if matches!(self.beneath.get(), Beneath::May | Beneath::Starter) {
             // Also where it is not needed: nobody knows how who runs now goes back to `may`'s loop, and
             // it is called once until that has its turn.
@@ -204,6 +237,7 @@ impl Turns {
         }
     }
 
+    /// Takes the first out of the queue.
     #[inline(always)]
     fn next(&self) -> Option<Suspended> {
         let mut queue = self.queue.borrow_mut();

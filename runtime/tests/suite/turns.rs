@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenwood_runtime::net::UnixStream;
-use greenwood_runtime::{Builder, Event, Greenlet, Hub, Semaphore, getcurrent, idle, sleep, spawn};
+use greenwood_runtime::{
+    Builder, Event, Greenlet, Hub, Semaphore, getcurrent, idle, joinall, sleep, spawn,
+};
 
 use crate::support::{OnDrop, deadline, eventually, spawn_on, until_waits};
 
@@ -42,6 +44,50 @@ fn however_resumed(test: fn(fn())) {
             let nested = spawn_on(hub, move || spawn(move || test(way)).join());
             nested.join().unwrap().unwrap();
         }
+    }
+}
+
+/// Also beyond the stacks that are kept: each of these needs one of its own.
+#[test]
+fn those_who_are_spawned_begin_one_behind_the_other() {
+    let _deadline = deadline();
+    for hub in 0..Hub::count() {
+        spawn_on(hub, || {
+            let go = Arc::new(Event::new());
+            let stop = Arc::new(Event::new());
+            let others: Vec<_> = (0..100)
+                .map(|_| {
+                    let stop = Arc::clone(&stop);
+                    spawn(move || {
+                        while !stop.is_set() {
+                            sleep(Duration::ZERO);
+                        }
+                    })
+                })
+                .collect();
+            let begun = Arc::new(Mutex::new(0));
+            let parked: Vec<_> = (0..1_000)
+                .map(|_| {
+                    let (go, begun) = (Arc::clone(&go), Arc::clone(&begun));
+                    spawn(move || {
+                        *begun.lock().unwrap() += 1;
+                        go.wait();
+                    })
+                })
+                .collect();
+            // A few, as there are polls in between.
+            let mut rounds = 0;
+            while *begun.lock().unwrap() < 1_000 {
+                sleep(Duration::ZERO);
+                rounds += 1;
+            }
+            assert!(rounds < 100, "{rounds} rounds");
+            go.set();
+            stop.set();
+            assert!(joinall(&parked, None) && joinall(&others, None));
+        })
+        .join()
+        .unwrap();
     }
 }
 
