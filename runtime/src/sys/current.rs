@@ -29,12 +29,29 @@ pub(crate) fn end() {
     ON_STACK.set(std::ptr::null());
 }
 
+/// Says that this thread leaves the stack that it is on for another coroutine's. When it comes back it
+/// is to say so to what this returns.
+#[inline]
+pub(super) fn leaves_stack() -> Left {
+    Left(ON_STACK.replace(std::ptr::null()))
+}
+
+/// Whose stack was left.
+pub(super) struct Left(*const Task);
+
+impl Left {
+    #[inline]
+    pub(super) fn come_back(self) {
+        ON_STACK.set(self.0);
+    }
+}
+
 /// Calls `f` with the greenlet whose stack this thread was last seen on. For the handler of stack
 /// overflows.
 pub(crate) fn with_owner_of_stack<R>(f: impl FnOnce(Option<&Task>) -> R) -> R {
-    // SAFETY: a pointer that is not null was set by `start`, or by an `Aside` that ended, for a
-    // greenlet of this thread that has not called `end` since: its run loop holds an `Arc` of
-    // the task.
+    // SAFETY: a pointer that is not null was set by `start`, by an `Aside` that ended, or by `come_back` on
+    // the stack where one of them had set it, for a greenlet of this thread that has not called `end`
+    // since: its run loop holds an `Arc` of the task.
     f(unsafe { ON_STACK.get().as_ref() })
 }
 

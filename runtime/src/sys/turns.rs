@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use generator::Generator;
 use may::io::{AsIoData, IoData, WaitIo, WaitIoWaker};
 
+use super::current;
 use super::home::this_hub;
 use crate::stats;
 
@@ -298,6 +299,8 @@ impl Turns {
     /// Runs all that have been woken, by one of the hub's own loops, which waits by `data`.
     fn run_all(&self, data: &IoData) {
         self.beneath.set(Beneath::Loop);
+        // This stack is no greenlet's, and that of who was here last may be gone soon.
+        current::leaves_stack();
         while let Some(coroutine) = self.next() {
             self.resume(coroutine, data);
         }
@@ -318,7 +321,10 @@ impl Turns {
         // SAFETY: it was made by `into_raw` of a coroutine of that type, all of which are `may`'s, and
         // whoever calls this has just taken it out of the queue, which owned it.
         let coroutine = coroutine_of_may.insert(unsafe { Generator::from_raw(coroutine) });
+        // Others end meanwhile, but whose stack this is stays the same.
+        let left = current::leaves_stack();
         let waits = coroutine.resume();
+        left.come_back();
         let Some(coroutine) = coroutine_of_may else {
             return;
         };
