@@ -29,6 +29,8 @@ pub fn wait(
     timeout: Option<Duration>,
     count: Option<usize>,
 ) -> Vec<usize> {
+    // Also if there is none of them.
+    switch::check();
     let count = count.unwrap_or(objects.len());
     iwait(objects, timeout).take(count).collect()
 }

@@ -76,6 +76,8 @@ impl Group {
         F: Fn(I::Item) -> T + Send + Sync + 'static,
         T: Send + 'static,
     {
+        // Also if there are no items.
+        switch::check();
         let f = Arc::new(f);
         let items = items.into_iter();
         let mut results = Vec::with_capacity(items.size_hint().0.min(MAX_HINT));
