@@ -4,7 +4,9 @@
 //! changes its thread, so thread-locals, `Rc` and ordinary crates behave in a greenlet as they do
 //! in a thread, and [`spawn`] is a safe function. Calls of this crate that block put the
 //! greenlet aside and let others run; everything else that blocks (`std::thread::sleep`, files, a
-//! `std` lock that another greenlet of the hub holds) stops the whole hub.
+//! `std` lock that another greenlet of the hub holds) stops the whole hub. The blocking calls of
+//! `may` itself (`may::coroutine::yield_now`, its channels and locks) must not be made in a greenlet:
+//! they switch behind the hub's back, and the hub then takes one greenlet for another.
 //!
 //! Everything here works from plain OS threads too: `main` may join a greenlet, wait for an event
 //! or serve for ever. [`gevent`](mod@gevent) says for every name of gevent's what it is here.
