@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use greenwood_runtime::net::parking::{Burst, Parked, Place, Then};
-use greenwood_runtime::net::{TcpListener, TcpStream};
+use greenwood_runtime::net::{TcpListener, TcpStream, UnixStream};
 use greenwood_runtime::{Builder, Detached, Event, Hub, Seat, StreamServer, Timeout, sleep};
 
-use crate::support::{deadline, eventually};
+use crate::support::{deadline, eventually, spawn_on};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -322,6 +322,77 @@ fn wake_calls_a_connection_of_which_nothing_is_heard() {
     drop(peer);
     place.leave();
     assert!(place.park(Box::new(Counting)).is_err());
+}
+
+/// What arrives for a connection, or wakes it, while it comes again anyway gives it no further turn.
+#[test]
+fn who_always_comes_again_has_one_turn_in_each_round() {
+    const ROUNDS: usize = 100;
+    #[derive(Default)]
+    struct Calls {
+        flooded: AtomicUsize,
+        other: AtomicUsize,
+    }
+    impl Calls {
+        fn then(&self) -> Then {
+            match self.other.load(Ordering::SeqCst) {
+                ..ROUNDS => Then::Again,
+                _ => Then::Wait,
+            }
+        }
+    }
+    struct Flooded {
+        calls: Arc<Calls>,
+        stream: UnixStream,
+        peer: UnixStream,
+        place: Arc<Place>,
+    }
+    impl Parked for Flooded {
+        fn ready(&mut self, _: &Burst) -> Then {
+            self.calls.flooded.fetch_add(1, Ordering::SeqCst);
+            self.place.wake().unwrap();
+            // What is still there at the next look at the set is an event in it.
+            self.stream.try_read(&mut [0; 1]).ok();
+            assert_eq!(self.peer.try_write(b"x").unwrap(), 1);
+            self.calls.then()
+        }
+    }
+    struct Other(Arc<Calls>, Arc<Event>);
+    impl Parked for Other {
+        fn ready(&mut self, _: &Burst) -> Then {
+            self.0.other.fetch_add(1, Ordering::SeqCst);
+            if self.0.then() == Then::Wait {
+                self.1.set();
+            }
+            self.0.then()
+        }
+    }
+    let _deadline = deadline();
+    for hub in 0..Hub::count() {
+        let flooded = spawn_on(hub, || {
+            let (calls, over) = (Arc::new(Calls::default()), Arc::new(Event::new()));
+            let (stream, peer) = UnixStream::pair().unwrap();
+            let place = Arc::new(Place::reserve(&stream).unwrap());
+            let flooded = Flooded {
+                calls: Arc::clone(&calls),
+                stream,
+                peer,
+                place: Arc::clone(&place),
+            };
+            let (quiet, _its_peer) = UnixStream::pair().unwrap();
+            let other = Place::reserve(&quiet).unwrap();
+            place.wake().unwrap();
+            place.park(Box::new(flooded)).unwrap();
+            other.wake().unwrap();
+            let its = Other(Arc::clone(&calls), Arc::clone(&over));
+            other.park(Box::new(its)).unwrap();
+            over.wait();
+            place.leave();
+            calls.flooded.load(Ordering::SeqCst)
+        });
+        let flooded = flooded.join().unwrap();
+        assert!(flooded <= ROUNDS + 2, "{flooded} turns");
+    }
 }
 
 /// Who looks for the end is told of it until it is found, however many calls that takes.

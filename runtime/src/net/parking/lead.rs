@@ -112,8 +112,12 @@ impl Lot {
     /// Takes the events that have come.
     fn take(&self, set: &Set, local: &Local) -> io::Result<()> {
         let mut ready = local.ready.borrow_mut();
-        if set.take(&mut ready)? {
-            lock(&self.shared).take_called(&mut ready);
+        let known = ready.len();
+        let rung = set.take(&mut ready)?;
+        let mut shared = lock(&self.shared);
+        shared.join(&mut ready, known);
+        if rung {
+            shared.take_called(&mut ready);
         }
         Ok(())
     }

@@ -66,6 +66,9 @@ pub(super) struct Slot {
     /// It is to be called again: something has arrived while it could not be; and whether that
     /// was the end.
     pub(super) again: Option<bool>,
+    /// It is among the ready ones; and whether the end has come since it was put there. A second
+    /// entry of one that always comes again would never go: others would wait for each of them.
+    queued: Option<bool>,
     /// It is among those who are to be called.
     called: bool,
     /// A greenlet that runs it is to be killed before it switches.
@@ -97,7 +100,7 @@ pub(super) struct Call {
 
 /// What becomes of a connection that has been called.
 pub(super) enum Ended {
-    /// It waits.
+    /// It waits, or is among the ready ones.
     Parked,
     /// It is back in its place, and is to be called again.
     Again(Ready),
@@ -222,6 +225,22 @@ impl Shared {
         true
     }
 
+    /// Takes out of the ready ones, of whom the first `known` were there before, who is among them
+    /// already, or gone.
+    pub(super) fn join(&mut self, ready: &mut VecDeque<Ready>, known: usize) {
+        let mut kept = known;
+        for at in known..ready.len() {
+            let new = ready[at];
+            if let Some(slot) = self.slot(new.key)
+                && slot.queue(new.closed)
+            {
+                ready[kept] = new;
+                kept += 1;
+            }
+        }
+        ready.truncate(kept);
+    }
+
     /// Takes those who are to be called.
     pub(super) fn take_called(&mut self, ready: &mut VecDeque<Ready>) {
         for key in std::mem::take(&mut self.called) {
@@ -229,7 +248,10 @@ impl Shared {
                 slot.called = false;
                 // What it may have been told of the end before, and could not look at, is not
                 // known.
-                ready.push_back(Ready { key, closed: true });
+                let closed = true;
+                if slot.queue(closed) {
+                    ready.push_back(Ready { key, closed });
+                }
             }
         }
     }
@@ -237,8 +259,9 @@ impl Shared {
     /// Takes a connection out of its place, to be called; none if it is not there: then it will be
     /// called again.
     #[inline]
-    pub(super) fn begin(&mut self, ready: Ready) -> Option<Call> {
+    pub(super) fn begin(&mut self, mut ready: Ready) -> Option<Call> {
         let slot = self.slot(ready.key)?;
+        ready.closed |= slot.queued.take() == Some(true);
         match slot.parked.take() {
             Some(parked) => Some(Call {
                 ready,
@@ -263,15 +286,32 @@ impl Shared {
         match (slot.again.take(), call.then) {
             (None, Then::Wait) => Ended::Parked,
             // Who has not read all has not come to the end either.
-            (again, _) => Ended::Again(Ready {
-                closed: closed || again == Some(true),
-                key,
-            }),
+            (again, _) => {
+                let closed = closed || again == Some(true);
+                match slot.queue(closed) {
+                    true => Ended::Again(Ready { key, closed }),
+                    false => Ended::Parked,
+                }
+            }
         }
     }
 }
 
 impl Slot {
+    /// Says that it is to be among the ready ones; false if it is there already, and is told there
+    /// of the end.
+    #[inline]
+    fn queue(&mut self, closed: bool) -> bool {
+        match &mut self.queued {
+            Some(end) => *end |= closed,
+            None => {
+                self.queued = Some(false);
+                return true;
+            }
+        }
+        false
+    }
+
     /// Parks a connection that is in the set.
     pub(super) fn put(&mut self, parked: Box<dyn Parked>) {
         self.parked = Some(parked);
