@@ -15,9 +15,12 @@ pub(crate) enum Next {
     End,
 }
 
-/// How many reads and control frames there may be between two messages before the others have their
+/// How many steps, reads and control frames, there may be between two messages before the others have their
 /// turn: a peer that sends nothing but pings, or one endless message, must not keep the hub.
 const MAX_STEPS: usize = 32;
+
+/// And how many reads among them: one alone may bring thousands of empty fragments.
+const MAX_READS: usize = 4;
 
 /// One call of a parked connection, from the point of view of who receives.
 ///
@@ -71,6 +74,7 @@ impl<'a> Unwaited<'a> {
 
     fn look(&mut self) -> Next {
         let connection = self.connection;
+        let mut reads = 0;
         for _ in 0..MAX_STEPS {
             if self.used_up {
                 // Looked at after the place was taken: who ends the connection wakes who has it, and
@@ -103,6 +107,10 @@ impl<'a> Unwaited<'a> {
                     std::thread::yield_now();
                     continue;
                 }
+                if reads == MAX_READS {
+                    break;
+                }
+                reads += 1;
                 let read = connection.read_into(&mut input, MESSAGES);
                 if matches!(read, Ok(None)) && input.empty && connection.stream.is_drained() {
                     return Next::Nothing;
