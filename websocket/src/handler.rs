@@ -202,7 +202,7 @@ impl Accepted {
             Ok(Some(app)) => app,
             // It was there when the handshake began.
             Ok(None) => return Err(Error::application("the path's application has gone")),
-            Err(payload) if greenwood_runtime::is_interrupt(&*payload) => resume_unwind(payload),
+            Err(payload) if greenwood_runtime::is_kill(&*payload) => resume_unwind(payload),
             Err(payload) => {
                 ending.0.fail(Disconnect::ApplicationError);
                 ending.0.finish();
@@ -240,7 +240,7 @@ fn run(environ: &mut Environ, app: &dyn Application, connection: &Arc<Connection
 #[inline(never)]
 fn conclude(called: std::thread::Result<Result<()>>, connection: &Arc<Connection>) -> Result<()> {
     match called {
-        Err(payload) if greenwood_runtime::is_interrupt(&*payload) => resume_unwind(payload),
+        Err(payload) if greenwood_runtime::is_kill(&*payload) => resume_unwind(payload),
         Err(payload) => {
             connection.fail(Disconnect::ApplicationError);
             connection.finish();

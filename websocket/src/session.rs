@@ -86,7 +86,7 @@ impl Session {
         let Session { mut app, client } = self;
         let connection = client.ws().connection();
         match &outcome {
-            Outcome::Unwound(payload) if greenwood_runtime::is_interrupt(&**payload) => {
+            Outcome::Unwound(payload) if greenwood_runtime::is_kill(&**payload) => {
                 connection.abandon(CloseCode::GOING_AWAY);
             }
             Outcome::Unwound(_) | Outcome::Failed(_) => {

@@ -589,10 +589,15 @@ fn failed_application_closes_with_1011() {
         match ws.receive()?.as_ref().and_then(|m| m.as_text()) {
             Some("error") => Err("on purpose".into()),
             Some("encode") => Ok(ws.close(CloseCode::NO_STATUS, "")?),
+            Some("late") => {
+                let _limit = runtime::Timeout::start_new(Duration::from_millis(5));
+                runtime::sleep(NEVER);
+                Ok(())
+            }
             _ => panic!("on purpose"),
         }
     });
-    for way in ["error", "encode", "panic"] {
+    for way in ["error", "encode", "late", "panic"] {
         let mut peer = server.open();
         peer.write(text(way));
         assert_eq!(peer.close_code(), 1011, "{way}");

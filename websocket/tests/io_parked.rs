@@ -333,8 +333,9 @@ fn timeout_that_nobody_caught_ends_its_connection_only() {
     let mut other = served.open();
     let mut peer = served.open();
     peer.write(text("late"));
-    assert_eq!(peer.close_code(), 1001);
-    peer.expect_cut();
+    assert_eq!(peer.close_code(), 1011);
+    peer.write(close(1011));
+    peer.expect_end();
     other.write(text("x"));
     other.expect(TEXT, "x");
     served.end((peer, other));
