@@ -35,8 +35,9 @@ pub struct WebSocketConfig {
     /// of a frame: while a large one arrives, the time begins anew.
     pub ping_timeout: Duration,
     /// How long there may be no message from the peer (pings and pongs do not count) before the
-    /// connection is closed with 1001. Up to a quarter more may pass. While the application does not
-    /// receive, whatever arrives counts. Default: none; an idle connection costs its greenlet.
+    /// connection is closed with 1001. Up to a quarter more may pass. In the middle of a message, and
+    /// while the application does not receive, whatever arrives counts. Default: none; an idle
+    /// connection costs its greenlet.
     pub idle_timeout: Option<Duration>,
     /// Compression by permessage-deflate (RFC 7692), where the client offers it. Default: none.
     pub deflate: Option<Deflate>,

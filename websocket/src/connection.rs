@@ -65,7 +65,7 @@ pub(crate) struct Connection {
     /// Who waits for the peer, and whether nothing more is to come, which is said with the output
     /// locked, and looked at without.
     reception: Reception,
-    /// A message has come since the idle time-out was looked at.
+    /// A message has come, or a part of one, since the idle time-out was looked at.
     active: AtomicBool,
     /// A part of a frame has come, and its end has not, since the pings looked at it.
     arriving: AtomicBool,
@@ -445,9 +445,14 @@ impl Connection {
         })
     }
 
-    /// Notes that a part of a frame has come: before its end there can be no pong.
+    /// Notes that a part of a message has come: the peer is not idle. In the middle of a frame there
+    /// can be no pong either.
     #[inline]
     fn note_arriving(&self, input: &Input) {
+        if input.decoder.is_idle() {
+            return;
+        }
+        self.active.store(true, Ordering::Relaxed);
         if input.decoder.is_amid_frame() {
             self.arriving.store(true, Ordering::Relaxed);
         }

@@ -190,8 +190,9 @@ impl WebSocket {
     }
 
     /// Closes the connection: sends a close frame and waits for the peer's, at most
-    /// [`close_timeout`](crate::WebSocketConfig::close_timeout); then the connection is cut. Does
-    /// nothing if it is closed.
+    /// [`close_timeout`](crate::WebSocketConfig::close_timeout); then the connection is cut. A client
+    /// that has been answered also waits for the server to end the transport (RFC 6455, 7.1.1), at
+    /// most 2 s. Does nothing if it is closed.
     ///
     /// # Errors
     ///

@@ -156,8 +156,41 @@ fn peer_that_answers_lives_on() {
 }
 
 /// A frame that takes longer than the deadline, piece by piece. The pong can only come behind it.
+/// It may: RFC 6455, 5.5.3.
+#[test]
+fn peer_that_answers_only_the_latest_ping_lives_on() {
+    let lives_on = LIMITS.into_iter().any(|limit| {
+        let server = serve_with(pinging(limit, limit), |ws| {
+            while ws.receive()?.is_some() {
+                ws.ping(b"of the application")?;
+            }
+            Ok(())
+        });
+        let mut peer = server.open();
+        assert_eq!(peer.frame().opcode, PING);
+        if peer.try_write(text("another, please")).is_err() {
+            return false;
+        }
+        let began = Instant::now();
+        while began.elapsed() < 4 * limit {
+            match peer.try_frame() {
+                Ok(Some(ping)) if ping.opcode == PING => {}
+                _ => return false,
+            }
+            let pong = frame(true, PONG, "of the application");
+            if peer.try_write(text("another, please")).is_err() || peer.try_write(pong).is_err() {
+                return false;
+            }
+        }
+        true
+    });
+    assert!(lives_on);
+}
+
 fn upload_outlives_the_deadline(limit: Duration, size: usize) -> bool {
-    let config = pinging(SHORT / 3, limit).max_message_size(1 << 20);
+    let config = pinging(SHORT / 3, limit)
+        .idle_timeout(limit)
+        .max_message_size(1 << 20);
     let (server, ended) = serve_and_tell(config);
     let mut peer = server.open();
     let message = frame(true, BINARY, vec![7; size]);
@@ -191,7 +224,7 @@ fn upload_outlives_the_deadline(limit: Duration, size: usize) -> bool {
 }
 
 #[test]
-fn long_frame_on_its_way_is_no_missing_pong() {
+fn long_frame_on_its_way_is_no_missing_pong_and_not_idle() {
     for size in [1_000, 500_000] {
         let outlives = |limit| upload_outlives_the_deadline(limit, size);
         assert!(LIMITS.into_iter().any(outlives), "{size} bytes");
@@ -278,6 +311,29 @@ fn messages_keep_a_connection_from_being_idle() {
     assert!(kept);
 }
 
+#[test]
+fn message_that_comes_in_slow_fragments_is_not_idle() {
+    let whole = LIMITS.into_iter().any(|limit| {
+        let config = WebSocketConfig::default().idle_timeout(limit);
+        let (server, ended) = serve_and_tell(config);
+        let mut peer = server.open();
+        let began = Instant::now();
+        let mut opcode = TEXT;
+        while began.elapsed() < 3 * limit {
+            if peer.try_write(frame(false, opcode, "x")).is_err() {
+                return false;
+            }
+            opcode = 0;
+            sleep(limit / 8);
+        }
+        peer.try_write(frame(true, opcode, "")).is_ok()
+            && matches!(peer.try_frame(), Ok(Some(echoed)) if echoed.opcode == TEXT)
+            && peer.closes_well()
+            && ended.recv_timeout(DEADLINE).unwrap().is_clean()
+    });
+    assert!(whole);
+}
+
 /// What it has sent waits in the socket then, unseen.
 #[test]
 fn peer_that_talks_to_a_busy_application_is_not_idle() {
@@ -321,6 +377,33 @@ fn silent_peer_of_a_busy_application_is_idle() {
     peer.write(text("never read"));
     assert_eq!(peer.close_code(), 1001);
     assert_eq!(told.recv().unwrap(), Some(Disconnect::IdleTimeout));
+}
+
+/// It has a time limit of its own.
+#[test]
+fn closing_handshake_is_neither_idle_nor_late_with_a_pong() {
+    let in_time = LIMITS.into_iter().any(|limit| {
+        let config = pinging(limit, limit).idle_timeout(limit);
+        let (tell, told) = mpsc::channel();
+        let server = serve_with(config, move |ws| {
+            ws.receive()?;
+            ws.close(CloseCode::NORMAL, "")?;
+            tell.send(ws.disconnect()).unwrap();
+            Ok(())
+        });
+        let mut peer = server.open();
+        sleep(limit / 2);
+        if peer.try_write(text("close")).is_err() {
+            return false;
+        }
+        // Perhaps behind a ping.
+        while !matches!(peer.try_frame(), Ok(Some(frame)) if frame.opcode == CLOSE) {}
+        sleep(4 * limit);
+        let answered = peer.try_write(close(1000)).is_ok();
+        let disconnect = told.recv().unwrap();
+        answered && disconnect.is_some_and(|it| it.is_clean())
+    });
+    assert!(in_time);
 }
 
 /// The wait of an application ends with the connection, also if it is not the one that reads.

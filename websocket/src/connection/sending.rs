@@ -95,6 +95,9 @@ impl Connection {
             return Err(WebSocketError::Closed);
         }
         if opcode.is_control() {
+            if opcode == OpCode::Ping {
+                output.note_ping(&payload);
+            }
             self.put(&mut output, opcode, payload);
         } else {
             if output.unfinished.is_some() {

@@ -27,6 +27,8 @@ struct Pinged {
     sent: Instant,
     deadline: Instant,
     doubted: bool,
+    /// What the application's last ping behind it carries.
+    later: Option<Box<[u8]>>,
 }
 
 struct Idle {
@@ -45,6 +47,16 @@ impl Watch {
             .into_iter()
             .flatten()
             .min()
+    }
+}
+
+impl Output {
+    /// Notes a ping of the application's.
+    pub(super) fn note_ping(&mut self, payload: &[u8]) {
+        let pinged = self.watch.as_mut().and_then(|it| it.pinged.as_mut());
+        if let Some(pinged) = pinged {
+            pinged.later = Some(payload.into());
+        }
     }
 }
 
@@ -115,6 +127,7 @@ impl Connection {
     pub(crate) fn look_after(self: &Arc<Self>) {
         let now = Instant::now();
         let mut output = lock(&self.output);
+        let is_closing = !output.closing.may_send_data();
         let Some(watch) = &mut output.watch else {
             return;
         };
@@ -125,6 +138,10 @@ impl Connection {
         watch.entry = None;
         if watch.close_by.is_some_and(|at| at <= now) {
             return self.cut_locked(&mut output, Disconnect::CloseTimeout);
+        }
+        if is_closing {
+            // The closing handshake has a time limit of its own.
+            (watch.ping_at, watch.pinged, watch.idle) = (None, None, None);
         }
         if self.is_idle(watch, now) {
             let payload = self.change(&mut output, |closing| closing.fail(Disconnect::IdleTimeout));
@@ -205,6 +222,7 @@ impl Connection {
             sent: now,
             deadline: after(now, self.config.ping_timeout),
             doubted: false,
+            later: None,
         });
         output.pings += 1;
         self.put(output, OpCode::Ping, payload.to_vec().into());
@@ -216,11 +234,18 @@ impl Connection {
         let Some(watch) = &mut output.watch else {
             return false;
         };
-        let pinged = watch.pinged.take_if(|pinged| pinged.payload == payload);
-        if let Some(pinged) = &pinged {
+        let Some(pinged) = &watch.pinged else {
+            return false;
+        };
+        let is_its = pinged.payload == payload;
+        if is_its {
             watch.rtt = Some(pinged.sent.elapsed());
         }
-        pinged.is_some()
+        // A peer may answer only the latest of several pings (RFC 6455, 5.5.3).
+        if is_its || pinged.later.as_deref() == Some(payload) {
+            watch.pinged = None;
+        }
+        is_its
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {
