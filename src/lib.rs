@@ -91,8 +91,9 @@ pub use greenwood_runtime::{
     spawn_local, subprocess, threadpool, wait, with_timeout, with_timeout_or,
 };
 pub use greenwood_websocket::{
-    Captures, Client, Clients, CloseCode, Connect, ConnectError, Deflate, Delivery, Disconnect,
-    Message, MessageReader, MessageWriter, Refusal, Resource, Route, Subscription, Topic,
+    BaseProtocol, Captures, Client, Clients, CloseCode, CloseFrame, Connect, ConnectError, Coupled,
+    Deflate, Delivery, Disconnect, Frame, Limits, Message, MessageReader, MessageWriter, OpCode,
+    Opening, PatternError, Protocol, Refusal, Resource, Route, SlowConsumer, Subscription, Topic,
     TopicPolicy, WebSocket, WebSocketApplication, WebSocketConfig, WebSocketEnviron,
     WebSocketError, WebSocketHandler, WebSocketServer, broadcast, connect,
 };
