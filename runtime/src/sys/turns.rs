@@ -329,8 +329,10 @@ impl Turns {
             return;
         };
         let Some(waits) = waits else {
-            // A panic has ended it. It is one of ours, for whose end nobody waits in `may`'s way.
-            return;
+            // Only a panic ends one like this, and ours end by none: what was to be put right behind it
+            // was not.
+            eprintln!("greenwood: a coroutine has been ended by a panic");
+            std::process::abort();
         };
         let place = self.place.replace(ptr::null());
         if !place.is_null() {
