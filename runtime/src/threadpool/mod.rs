@@ -202,6 +202,8 @@ impl ThreadPool {
         if self.is_called_by_job() {
             return items.into_iter().map(|item| run_here(|| f(item))).collect();
         }
+        // Also if there are no items.
+        switch::check();
         let f = Arc::new(f);
         let mut results = Vec::new();
         let mut begun = VecDeque::new();
