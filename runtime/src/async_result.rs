@@ -54,7 +54,8 @@ impl<T, E> AsyncResult<T, E> {
         }
     }
 
-    /// Sets the value and wakes all who wait, in the order in which they came.
+    /// Sets the value and wakes all who wait, in the order in which they came; behind them those who
+    /// wait for several things ([`wait`](crate::wait), [`iwait`](crate::iwait)).
     ///
     /// # Errors
     ///

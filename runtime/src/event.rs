@@ -49,7 +49,8 @@ impl Event {
         }
     }
 
-    /// Sets the flag and wakes all who wait, in the order in which they came.
+    /// Sets the flag and wakes all who wait, in the order in which they came; behind them those who
+    /// wait for several things ([`wait`](crate::wait), [`iwait`](crate::iwait)).
     pub fn set(&self) {
         let (waiters, watchers) = {
             let mut state = lock(&self.state);

@@ -76,7 +76,8 @@ impl Current {
         self.task.hub() as usize
     }
 
-    /// Kills it, from wherever the value has got to, without waiting for its end.
+    /// Kills it, from wherever the value has got to, without waiting for its end: see
+    /// [`Greenlet::kill_nowait`](crate::Greenlet::kill_nowait).
     pub fn kill_nowait(&self) {
         kill_task(&self.task);
     }

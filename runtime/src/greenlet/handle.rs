@@ -201,7 +201,8 @@ impl<T> Greenlet<T> {
         await_end(&self.task, switch::deadline(Some(timeout)))
     }
 
-    /// Kills it and does not wait: gevent's `kill(block=False)`.
+    /// Kills it and does not wait: gevent's `kill(block=False)`. The caller itself unwinds at once, where
+    /// gevent's goes on to its next switch.
     pub fn kill_nowait(&self) {
         kill_task(&self.task);
     }

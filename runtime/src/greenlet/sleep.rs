@@ -49,7 +49,8 @@ pub fn sleep(duration: Duration) {
 }
 
 /// Lets every other greenlet of the hub that can run do so, and the hub look after its I/O:
-/// gevent's `idle`.
+/// gevent's `idle`. Of those who have just been spawned, some may begin after that: as many have their
+/// first turn before the hub's I/O as there is time for.
 ///
 /// On a plain thread it yields the thread.
 pub fn idle() {

@@ -138,7 +138,8 @@ impl Group {
     /// what the iterator panics with is the last.
     ///
     /// A greenlet that is no member takes the items, from now on, and spawns. It stops when the
-    /// iterator that is returned is dropped; what has been spawned runs on.
+    /// iterator that is returned is dropped; what has been spawned runs on. (So a member must not take
+    /// results of a full pool whose places all wait for such: nobody would leave.)
     ///
     /// At most `maxsize` items have been begun whose results have not been taken (0: no bound but
     /// the pool's, and results that wait are not bounded at all). gevent lets one more begin.

@@ -14,7 +14,9 @@ use crate::waitable::{Waitable, Watcher};
 ///
 /// The two meet: a put that returns says that the item has been taken, one that fails or is killed
 /// that it has not been, and won't be. A taker of the same hub that has waited for the item goes on
-/// before who has put it, as in gevent. Strictly fair on both sides, as [`Queue`](crate::Queue) is.
+/// before who has put it, as in gevent. (Where several wait to put, one who takes twice has both items
+/// before the first of them goes on; gevent's has one.) Strictly fair on both sides, as
+/// [`Queue`](crate::Queue) is.
 ///
 /// It can be shut down as the queues can, which gevent's can't, as an iteration would not end
 /// otherwise. There is no `peek`, as in gevent.

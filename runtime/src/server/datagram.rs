@@ -247,8 +247,8 @@ impl<S: DatagramSocket> DatagramServer<S> {
     }
 
     /// Stops: receives no more, gives the handlers that run `timeout` to finish, then kills them;
-    /// they can answer until then. gevent's default is 1 s. Returns when all have ended, and the
-    /// port is free. The caller's own greenlet is left alone.
+    /// they can answer until then. gevent's default is 1 s. Returns when all have ended, however long
+    /// that takes, and the port is free. The caller's own greenlet is left alone.
     pub fn stop(&self, timeout: Duration) {
         let _freed = OnUnwind(|| self.free());
         self.inner.base.stop(timeout);

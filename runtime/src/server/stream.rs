@@ -280,8 +280,12 @@ impl<L: Listener> StreamServer<L> {
     }
 
     /// Stops: closes the listener, gives those who are being served `timeout` to finish, then kills
-    /// them. gevent's default is 1 s. Returns when all have ended. The caller's own greenlet is
-    /// left alone. A kill or a time-out that ends the wait ends the time to finish as well.
+    /// them. gevent's default is 1 s. The caller's own greenlet is left alone. A kill or a time-out
+    /// that ends the wait ends the time to finish as well.
+    ///
+    /// Returns when all have ended, however long one takes to clean up, or not to notice the kill
+    /// (gevent waits for a second, and for those of a pool only); [`with_timeout`](crate::with_timeout)
+    /// is the way to wait no longer than so.
     pub fn stop(&self, timeout: Duration) {
         self.inner.base.stop(timeout);
     }
