@@ -1,5 +1,6 @@
 """Runs cases one after the other, each with a time limit, and prints a line for each."""
 
+import asyncio
 import random
 import signal
 import sys
@@ -16,6 +17,16 @@ def test(name):
 
     def note(body):
         _cases.append((name, body))
+        return body
+
+    return note
+
+
+def async_test(name):
+    """The same for a case that is a coroutine."""
+
+    def note(body):
+        test(name)(lambda: asyncio.run(body()))
         return body
 
     return note
@@ -56,6 +67,17 @@ def same(actual, expected):
 def data(length, seed=1):
     """Bytes that look random and are the same every time."""
     return random.Random(seed).randbytes(length)
+
+
+async def receive(ws):
+    """The next message of an asyncio client's."""
+    return await asyncio.wait_for(ws.recv(), 30)
+
+
+async def expect_echo(ws, message):
+    """Has an asyncio client send a message and asserts that it comes back."""
+    await ws.send(message)
+    same(await receive(ws), message)
 
 
 def arguments(*names):

@@ -6,7 +6,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from cases import arguments, data, run, same, test
+from cases import arguments, async_test, data, expect_echo, receive, run, same
 
 ECHO, BENCH = arguments("ECHO_HOST:PORT", "BENCH_HOST:PORT")
 MIB = 1 << 20
@@ -15,24 +15,6 @@ MIB = 1 << 20
 def client(address=ECHO, path="/echo", **options):
     options = {"compression": None, "max_size": None, "proxy": None, "open_timeout": 20, **options}
     return connect(f"ws://{address}{path}", **options)
-
-
-def async_test(name):
-    """A case that is a coroutine."""
-
-    def note(body):
-        test(name)(lambda: asyncio.run(body()))
-
-    return note
-
-
-async def receive(ws):
-    return await asyncio.wait_for(ws.recv(), 30)
-
-
-async def expect_echo(ws, message):
-    await ws.send(message)
-    same(await receive(ws), message)
 
 
 @async_test("text and binary come back as they were")

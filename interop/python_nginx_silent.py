@@ -3,25 +3,25 @@
 import ssl
 import time
 
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
-from cases import arguments, run, test
+from cases import arguments, async_test, receive, run
 
 HTTPS, CERTIFICATE, READ_TIMEOUT_MS = arguments("HTTPS_HOST:PORT", "CERTIFICATE", "READ_TIMEOUT_MS")
 READ_TIMEOUT = int(READ_TIMEOUT_MS) / 1000
 
 
-@test("nginx cuts an idle connection, without a close frame")
-def _():
+@async_test("nginx cuts an idle connection, without a close frame")
+async def _():
     context = ssl.create_default_context(cafile=CERTIFICATE)
     # No pings of the client's either.
-    with connect(f"wss://{HTTPS}/ws", ssl=context, proxy=None, ping_interval=None) as ws:
+    async with connect(f"wss://{HTTPS}/ws", ssl=context, proxy=None, ping_interval=None) as ws:
         began = time.monotonic()
-        ws.send("hello")
-        assert ws.recv(timeout=20) == "hello"
+        await ws.send("hello")
+        assert await receive(ws) == "hello"
         try:
-            ws.recv(timeout=30)
+            await receive(ws)
             raise AssertionError("a message out of nowhere")
         except ConnectionClosed as closed:
             assert closed.rcvd is None, closed

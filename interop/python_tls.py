@@ -9,10 +9,9 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from websockets.asyncio.client import connect as connect_async
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
-from cases import arguments, data, run, same, test
+from cases import arguments, async_test, data, expect_echo, receive, run, same, test
 
 ECHO, CA = arguments("ECHO_HOST:PORT", "CA_FILE")
 HOST, PORT = ECHO.rsplit(":", 1)
@@ -45,13 +44,10 @@ def rest(connection):
 
 
 def client(tls=None, **options):
+    # Not the blocking client: it reads on a thread of its own, and before Python 3.13 two threads at
+    # one TLS connection disturb each other: a request is lost, or OpenSSL has an "internal error".
     options = {"compression": None, "max_size": None, "proxy": None, "open_timeout": 20, **options}
     return connect(f"wss://localhost:{PORT}/echo", ssl=tls or context(), **options)
-
-
-def expect_echo(ws, message):
-    ws.send(message)
-    same(ws.recv(timeout=30), message)
 
 
 for version in VERSIONS:
@@ -66,12 +62,12 @@ for version in VERSIONS:
         assert f"\r\n\r\n{version} TLS_" in answer, answer
         assert answer.endswith(", name localhost, protocol http/1.1, scheme https\n"), answer
 
-    @test(f"messages of all sizes come back over {version}")
-    def _(version=version):
-        with client(context(version)) as ws:
+    @async_test(f"messages of all sizes come back over {version}")
+    async def _(version=version):
+        async with client(context(version)) as ws:
             for size in [0, 1, 125, 126, 16_383, 16_384, 16_385, 65_536, MIB]:
-                expect_echo(ws, data(size))
-                expect_echo(ws, "x" * size)
+                await expect_echo(ws, data(size))
+                await expect_echo(ws, "x" * size)
 
     @test(f"a session is resumed over {version}")
     def _(version=version):
@@ -175,38 +171,30 @@ def _():
         list(pool.map(post, range(10)))
 
 
-@test("websockets with permessage-deflate")
-def _():
-    with client(compression="deflate") as ws:
+@async_test("websockets with permessage-deflate")
+async def _():
+    async with client(compression="deflate") as ws:
         assert ws.protocol.extensions, "deflate was not agreed on"
-        expect_echo(ws, "squeeze me " * 10_000)
-        expect_echo(ws, data(100_000))
+        await expect_echo(ws, "squeeze me " * 10_000)
+        await expect_echo(ws, data(100_000))
         for i in range(1000):
-            ws.send(f"message {i}")
+            await ws.send(f"message {i}")
         for i in range(1000):
-            same(ws.recv(timeout=20), f"message {i}")
-        ws.close(1000, "done")
+            same(await receive(ws), f"message {i}")
+        await ws.close(1000, "done")
         assert ws.protocol.close_rcvd.code == 1000
 
 
-@test("100 connections at once get their own messages")
-def _():
-    # Not the blocking client: it reads on a thread of its own, and before Python 3.13 two threads at
-    # one TLS connection may lose what is written.
+@async_test("100 connections at once get their own messages")
+async def _():
     tls = context()
 
     async def talk(n):
-        options = {"compression": None, "proxy": None, "open_timeout": 20}
-        async with connect_async(f"wss://localhost:{PORT}/echo", ssl=tls, **options) as ws:
+        async with client(tls) as ws:
             for i in range(10):
-                message = f"connection {n}, message {i}"
-                await ws.send(message)
-                same(await asyncio.wait_for(ws.recv(), 30), message)
+                await expect_echo(ws, f"connection {n}, message {i}")
 
-    async def talk_all():
-        await asyncio.gather(*(talk(n) for n in range(100)))
-
-    asyncio.run(talk_all())
+    await asyncio.gather(*(talk(n) for n in range(100)))
 
 
 run("python tls")
